@@ -1,0 +1,121 @@
+"""The whole journey of one training: data in, a tested model folder and one complete MLflow run out."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from pytorch_lightning import __version__ as lightning_version
+from torch import __version__ as torch_version
+
+from helpers import metrics, plots
+from helpers.codec import Reading
+from helpers.config import Config
+from helpers.data import CaptchaData, CaptchaDataset
+from helpers.reader import Reader, save_model
+from helpers.recipes import get_recipe
+from helpers.tracking import TrackedRun, record_folder, track
+from helpers.training import choose_device, choose_precision, fit
+from mlruns_tools.pack import pack
+
+SHOWN = 12  # pictures in a figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished training; `score` and `readings` belong to the test side, which was read once, by the saved model."""
+
+    run_id: str
+    model: Path  # the model folder
+    history: list[dict[str, float]]  # metrics per epoch
+    best: dict[str, float]  # the row of the epoch whose weights were kept
+    score: metrics.Score
+    readings: list[Reading]  # of data.test, in its order
+
+
+def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Result:
+    """Trains the configured recipe, tests its best weights through the reader, and records everything in one MLflow run."""
+    recipe = get_recipe(config)
+    started = time.perf_counter()
+    with track(config, f"{recipe.name} seed {config.seed}") as run:
+        run.params(_facts(config, data))
+        run.code(notebook)
+        _record_data(run, data)
+        fitted = fit(config, data, run.epoch)
+        model = save_model(config.work / "model", fitted.module.network, fitted.module.codec, recipe)
+        run.folder(model, "model")
+        run.figure(plots.curves(fitted.history), "figures/curves.png")
+        run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")})
+        readings = Reader.load(model, choose_device(config)).read(list(data.test.images))
+        score = record_test(run, data.test, readings)
+        run.metrics({"train_seconds": time.perf_counter() - started})
+    return Result(run.id, model, fitted.history, fitted.best, score, readings)
+
+
+def record_test(run: TrackedRun, test: CaptchaDataset, readings: Sequence[Reading]) -> metrics.Score:
+    """Scores readings of the test side and records metrics, `predictions.csv` and figures of right and wrong readings."""
+    texts = [reading.text for reading in readings]
+    score = metrics.score(texts, test.texts)
+    run.metrics(score.metrics("test"))
+    rows = [
+        (sample.path.name, sample.text, reading.text, f"{reading.confidence:.4f}", int(sample.text == reading.text))
+        for sample, reading in zip(test.samples, readings, strict=True)
+    ]
+    run.table(("file", "truth", "reading", "confidence", "right"), rows, "predictions.csv")
+    run.figure(readings_figure(test, readings), "figures/readings.png")
+    run.figure(plots.confusion_bars(metrics.confusions(texts, test.texts)), "figures/confusions.png")
+    return score
+
+
+def readings_figure(test: CaptchaDataset, readings: Sequence[Reading], shown: int = SHOWN) -> Figure:
+    """The worst readings first: wrong ones by falling confidence, then right ones by rising confidence."""
+    right = [reading.text == text for reading, text in zip(readings, test.texts, strict=True)]
+    signed = [reading.confidence if ok else -reading.confidence for ok, reading in zip(right, readings, strict=True)]
+    order = sorted(range(len(readings)), key=lambda index: signed[index])
+    wrong, fine = [i for i in order if not right[i]], [i for i in order if right[i]]
+    chosen = wrong[: max(shown // 2, shown - len(fine))]
+    chosen += fine[: shown - len(chosen)]
+    return plots.readings_grid(
+        [test.images[i] for i in chosen],
+        [test.texts[i] for i in chosen],
+        [readings[i].text for i in chosen],
+        [readings[i].confidence for i in chosen],
+    )
+
+
+def _record_data(run: TrackedRun, data: CaptchaData) -> None:
+    run.table(("file", "text", "split"), data.split_rows(), "data/splits.csv")
+    if data.bad:
+        run.table(("file", "reason"), data.bad, "data/bad_files.csv")
+    run.figure(plots.samples_grid(list(data.train.images[:SHOWN]), data.train.texts[:SHOWN]), "figures/samples.png")
+
+
+def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
+    """What a person needs to repeat the training."""
+    recipe, device = get_recipe(config), choose_device(config)
+    facts = {
+        name: value for name, value in asdict(config).items() if value is not None and name not in ("work", "model")
+    }
+    facts |= {
+        "data": data.source,
+        "image_size": "x".join(map(str, recipe.image_size)),
+        "epochs": recipe.epochs_for(len(data.train)),
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "warmup_share": recipe.warmup_share,
+        "charset": data.charset,
+        "device": device,
+        "precision": choose_precision(config, device),
+        "torch": torch_version,
+        "pytorch_lightning": lightning_version,
+    }
+    return facts | {f"n_{side}": len(dataset) for side, dataset in data.sides.items()}
+
+
+def pack_record(config: Config) -> Path:
+    """`mlruns.zip` beside `mlruns`: the record as one file to take home. Prints its size and what to run there."""
+    archive = pack(record_folder(config))
+    print(f"{archive}  ({archive.stat().st_size / 1e6:.1f} MB)")
+    print(f"at home: python notebooks/mlflow_dashboard.py {archive.name}")
+    return archive

@@ -1,0 +1,62 @@
+"""The architectures: images (B, C, H, W) in, logits (B, T, K) out; no text anywhere."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+
+class ResNet18(nn.Module):
+    """torchvision's ResNet18 with a `conv1` for gray images and one linear head per character position.
+
+    ImageNet's head sees the mean over the whole image and so forgets where a character stood. Here each head sees the
+    last feature map whole: (B, 512, H/32, W/32), flattened.
+    Source: He et al. 2015, "Deep Residual Learning", https://arxiv.org/abs/1512.03385
+    """
+
+    def __init__(
+        self, classes: int, image_size: tuple[int, int], channels: int = 1, length: int = 4, pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        backbone = resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)
+        rgb = backbone.conv1
+        backbone.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        if pretrained:  # a gray image is the same value in three channels: the sum of the filters answers as RGB did
+            gray = rgb.weight.detach().sum(1, keepdim=True) / channels
+            backbone.conv1.weight = nn.Parameter(gray.repeat(1, channels, 1, 1))
+        self.features = nn.Sequential(*list(backbone.children())[:-2])  # all but the pooling and the classifier
+        columns = -(-image_size[0] // 32) * -(-image_size[1] // 32)
+        self.dropout = nn.Dropout(0.2)
+        self.heads = nn.ModuleList(nn.Linear(512 * columns, classes) for _ in range(length))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.dropout(self.features(images).flatten(1))  # (B, 512 * H/32 * W/32)
+        return torch.stack([head(features) for head in self.heads], dim=1)  # (B, T = length, K)
+
+
+class CNNGRU(nn.Module):
+    """Two convolutions, columns of 640, a bidirectional GRU: the published CNN-GRU-CTC layers, at 40 x 150.
+
+    What is ours: BatchNorm after each convolution. Shapes are as published.
+    """
+
+    def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 3) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 128, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(128, 64, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        column = 64 * (image_size[0] // 4)
+        self.gru = nn.GRU(column, 32, num_layers=2, batch_first=True, bidirectional=True, dropout=0.25)
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.convolutions(images)  # (B, 64, H/4, W/4)
+        columns = features.permute(0, 3, 1, 2).flatten(2)  # (B, T = W/4, 64 * H/4)
+        context, _ = self.gru(columns)  # (B, T, 2 * 32)
+        return self.head(context)  # (B, T, K)

@@ -1,0 +1,168 @@
+"""Figures of a training and of what it reads: histories, images (H, W, C) and strings in, `Figure` out; no pyplot."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import confusion_matrix as count_pairs
+
+from helpers.metrics import align
+
+NOTHING = "(nothing)"  # the side of an alignment where no character stands
+GAP = "·"  # the same, inside a line of text
+STYLES = {  # marker and line tell the curves apart without their colours
+    "train_loss": {"marker": "o", "linestyle": "--"},
+    "val_loss": {"marker": "s", "linestyle": "-"},
+    "val_exact": {"marker": "^", "linestyle": "-"},
+    "val_cer": {"marker": "v", "linestyle": "--"},
+}
+NAMES = {
+    "val_exact": "exact match",
+    "val_cer": "character error rate",
+    "train_loss": "training",
+    "val_loss": "validation",
+}
+
+
+def curves(history: Sequence[dict[str, float]]) -> Figure:
+    """Losses (left) and reading (right) over the epochs; a row may lack any key but `epoch`."""
+    if not history:
+        raise ValueError("no history to draw: at least one row with `epoch` is expected")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, reading = figure.subplots(1, 2)
+    for axes, names in ((losses, ("train_loss", "val_loss")), (reading, ("val_exact", "val_cer"))):
+        for name in names:
+            points = [(row["epoch"], row[name]) for row in history if name in row]
+            axes.plot(*np.reshape(points, (-1, 2)).T, label=f"{NAMES[name]} ({name})", markersize=4, **STYLES[name])
+        axes.set_xlabel("epoch (passes over the training images)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    losses.set(title="Loss", ylabel="mean loss (nats)")
+    reading.set(title="Reading of the validation images", ylabel="share (0 to 1)")
+    reading.set_ylim(-0.03, max(1.03, reading.get_ylim()[1]))
+    figure.suptitle(f"Training over {len(history)} epoch{'s' * (len(history) > 1)}")
+    return figure
+
+
+def samples_grid(images: Sequence[np.ndarray], texts: Sequence[str], columns: int = 4) -> Figure:
+    """Each picture, uint8 (H, W, C) with C 1 or 3, with its text above."""
+    figure, grid = _picture_grid(images, columns, lines=1, texts=texts)
+    for axes, text in zip(grid, texts, strict=True):
+        axes.set_title(text, family="monospace", parse_math=False)
+    figure.suptitle(f"{len(texts)} captchas and their texts")
+    return figure
+
+
+def readings_grid(
+    images: Sequence[np.ndarray],
+    truths: Sequence[str],
+    readings: Sequence[str],
+    confidences: Sequence[float],
+    columns: int = 4,
+) -> Figure:
+    """Each picture, uint8 (H, W, C), its truth and reading, right or wrong, where they differ, confidence."""
+    figure, grid = _picture_grid(images, columns, lines=4, truths=truths, readings=readings, confidences=confidences)
+    for axes, truth, reading, confidence in zip(grid, truths, readings, confidences, strict=True):
+        right = truth == reading
+        verdict = f"{'right' if right else 'WRONG'}, confidence {100 * confidence:.0f} %"
+        lines = f"{compare(truth, reading)}\n{verdict}"
+        weight = "normal" if right else "bold"
+        axes.set_title(lines, family="monospace", weight=weight, fontsize=9, loc="left", ma="left", parse_math=False)
+    correct = sum(truth == reading for truth, reading in zip(truths, readings, strict=True))
+    figure.suptitle(f"{len(truths)} readings, {correct} right  (^ a difference, {GAP} no character on this side)")
+    return figure
+
+
+def compare(truth: str, reading: str) -> str:
+    """Three lines, aligned in a monospace font: the truth, the reading, a `^` under each place where they differ."""
+    pairs = align(reading, truth)
+    upper, lower = ("".join(pair[side] or GAP for pair in pairs) for side in (0, 1))
+    marks = "".join(" " if true == read else "^" for true, read in pairs)
+    return f"truth {upper}\nread  {lower}\n      {marks}"
+
+
+def confusion_bars(confusions: Counter[tuple[str, str]], most: int = 15) -> Figure:
+    """The `most` frequent (true, read) errors of `helpers.metrics.confusions`, longest bar on top."""
+    rows = sorted(((n, pair) for pair, n in confusions.items() if n > 0), key=lambda row: (-row[0], row[1]))[:most]
+    figure = Figure(figsize=(7, 1.5 + 0.28 * max(len(rows), 3)), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel="how often (characters)", ylabel="confusion (truth and reading)")
+    axes.set_title(f"The {len(rows)} most frequent of {len(+confusions)} confusions" if rows else "Confusions")
+    if not rows:
+        axes.text(0.5, 0.5, "no confusion: every character was read right", ha="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+        return figure
+    bars = axes.barh(range(len(rows)), [n for n, _ in rows])
+    axes.bar_label(bars, padding=3)
+    axes.set_yticks(range(len(rows)), [_in_words(*pair) for _, pair in rows], family="monospace", parse_math=False)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _in_words(true: str, read: str) -> str:
+    return f"{true} not read" if not read else f"{true or NOTHING} read as {read}"
+
+
+def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
+    """Which true character (row) is read as which (column), shares of the row; `(nothing)` where a side has none."""
+    _check(readings=readings, truths=truths)
+    pairs = [pair for reading, truth in zip(readings, truths, strict=True) for pair in align(reading, truth)]
+    true, read = zip(*((true or NOTHING, read or NOTHING) for true, read in pairs), strict=True)
+    labels = sorted({*true, *read}, key=lambda label: (label == NOTHING, label))
+    shares = count_pairs(true, read, labels=labels, normalize="true")  # (K, K)
+    side = max(4.0, 0.3 * len(labels) + 2)  # inches
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    display = ConfusionMatrixDisplay(shares, display_labels=labels)
+    display.plot(include_values=False, cmap="Blues", ax=axes, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+    for row, column in zip(*np.nonzero(shares), strict=True):  # numbers, since shades alone tell too little
+        share = shares[row, column]
+        shade = "white" if share > 0.5 else "black"
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=shade, fontsize=7)
+    axes.set(title="Characters as read (percent of the true ones)", xlabel="read character", ylabel="true character")
+    axes.set_xticklabels(labels, rotation=90 if NOTHING in labels else 0, family="monospace", parse_math=False)
+    axes.set_yticklabels(labels, family="monospace", parse_math=False)
+    return figure
+
+
+def _picture_grid(
+    images: Sequence[np.ndarray], columns: int, lines: int, **lists: Sequence[object]
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one picture per axes, in rows of `columns`, and room for `lines` of text above each."""
+    _check(images=images, **lists)
+    for index, image in enumerate(images):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+            raise ValueError(f"image {index} is {image.dtype} {image.shape}: uint8 (H, W, 1) or (H, W, 3) is expected")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    heights, widths = ({image.shape[axis] for image in images} for axis in (0, 1))
+    picture = 2.6 * max(image.shape[0] / image.shape[1] for image in images)  # inches high at 2.6 wide
+    figure = Figure(figsize=(2.8 * columns + 0.4, rows * (picture + 0.18 * lines + 0.2) + 0.8), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, image in zip(grid, images, strict=False):
+        axes.imshow(image.squeeze(2) if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axes.set(xticks=[], yticks=[])
+    for axes in grid[len(images) :]:
+        axes.remove()
+    figure.supxlabel(f"width ({_span(widths)} pixels)", fontsize=9)
+    figure.supylabel(f"height ({_span(heights)} pixels)", fontsize=9)
+    return figure, grid[: len(images)]
+
+
+def _span(sizes: set[int]) -> str:
+    return str(min(sizes)) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+
+
+def _check(**lists: Sequence[object]) -> None:
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"unequal numbers to draw, {lengths}: one of each per captcha is expected")
+    if not all(lengths.values()):
+        raise ValueError(f"nothing to draw: {' and '.join(lengths)} are empty")

@@ -1,0 +1,69 @@
+"""The designs that can be trained: one row each names the network, the codec and the settings that suit them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+
+from torch import nn
+
+from helpers import networks
+from helpers.codec import Codec, CTCCodec, FixedLengthCodec
+from helpers.config import Config
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network, a codec and how they are trained. What `Config` leaves at None comes from here."""
+
+    name: str
+    image_size: tuple[int, int]  # (height, width), pixels
+    mean: tuple[float, ...]  # one per channel, of images in [0, 1]; as many channels as means
+    std: tuple[float, ...]
+    make_network: Callable[..., nn.Module]  # of classes, image_size, channels (length, pretrained: fixed length only)
+    fixed_length: bool  # every text has the same number of characters
+    epochs: int  # at least
+    steps: int  # at least: a small data set gets more epochs
+    batch_size: int  # images per step
+    learning_rate: float  # peak of the one-cycle schedule
+    warmup_share: float = 0  # of all steps, over which the codec's warm-up loss takes part
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def epochs_for(self, images: int) -> int:
+        """Passes over that many training images that make at least `epochs` and at least `steps`."""
+        return max(self.epochs, ceil(self.steps / max(1, images // self.batch_size)))
+
+    def codec(self, charset: str, text_length: int | None) -> Codec:
+        """The codec for texts over the charset; `text_length` in characters counts only where it is fixed."""
+        return FixedLengthCodec(charset, text_length or 4) if self.fixed_length else CTCCodec(charset)
+
+    def network(self, codec: Codec, pretrained: bool = False) -> nn.Module:
+        """The network whose logits the codec reads."""
+        if pretrained and not self.fixed_length:
+            raise ValueError(f"the recipe {self.name!r} has no pretrained weights: leave pretrained off")
+        extra = {"length": codec.length, "pretrained": pretrained} if isinstance(codec, FixedLengthCodec) else {}
+        return self.make_network(codec.classes, self.image_size, self.channels, **extra)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("resnet18", (64, 128), (0.5,), (0.5,), networks.ResNet18, True, 6, 1200, 32, 1e-3),
+        Recipe("cnn_gru_ctc", (40, 150), IMAGENET_MEAN, IMAGENET_STD, networks.CNNGRU, False, 12, 1400, 16, 5e-3, 0.2),
+    )
+}
+
+
+def get_recipe(config: Config) -> Recipe:
+    """The recipe that the configuration names, with the configuration's own values in place. Raises ValueError."""
+    if config.recipe not in RECIPES:
+        raise ValueError(f"there is no recipe {config.recipe!r}; the recipes are {', '.join(RECIPES)}")
+    names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share")
+    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    if "epochs" in given:
+        given["steps"] = 0  # exactly as many epochs as asked for
+    return replace(RECIPES[config.recipe], **given)

@@ -1,0 +1,145 @@
+"""The MLflow record of a training: one run in `work/mlruns/`, a database and artifacts that travel as one folder.
+
+`mlruns/mlflow.db`, `mlruns/artifacts/<run id>/artifacts/...` and the marker that `mlruns_tools/fixed_paths.py` reads.
+"""
+
+import csv
+import io
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Param, Run
+
+from helpers.config import PROJECT, Config
+from mlruns_tools.dashboard import store_uri as tracking_uri
+from mlruns_tools.fixed_paths import DATABASE, write_marker
+from mlruns_tools.pack import pack
+
+
+def record_folder(config: Config) -> Path:
+    """Where the record lies: `mlruns` in the work folder."""
+    return config.work / "mlruns"
+
+
+class TrackedRun:
+    """A run that is being written. All paths of artifacts are relative to the run."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.id = client, run_id
+
+    def params(self, values: Mapping[str, object]) -> None:
+        self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in values.items()])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Metrics in one call; `step` is the epoch."""
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """A row of `EpochReport`, filed under its epoch."""
+        self.metrics({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], path: str) -> None:
+        """A csv."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        self.client.log_text(self.id, text.getvalue(), path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        self.client.log_figure(self.id, figure, path)
+
+    def folder(self, folder: Path, path: str) -> None:
+        self.client.log_artifacts(self.id, str(folder), path)
+
+    def code(self, notebook: str | None) -> None:
+        """The source that trained: helpers, requirements and the notebook's script."""
+        files = [*sorted((PROJECT / "helpers").glob("*.py")), PROJECT / "requirements.txt"]
+        files += [PROJECT / "notebooks" / f"{notebook}.py"] if notebook else []
+        for file in files:
+            if file.is_file():
+                parent = file.relative_to(PROJECT).parent.as_posix()
+                self.client.log_artifact(self.id, str(file), f"code/{parent}" if parent != "." else "code")
+
+
+@contextmanager
+def track(config: Config, name: str) -> Iterator[TrackedRun]:
+    """A run that ends FINISHED, or KILLED by an interruption (Ctrl-C, SIGTERM), or FAILED by an error: each truthfully.
+
+    After an interruption or error the record is packed at once, so that `mlruns.zip` holds what there is.
+    Raises ValueError where the record was moved and not repaired, since MLflow would write into the old place.
+    """
+    mlruns = record_folder(config)
+    mlruns.mkdir(parents=True, exist_ok=True)
+    (mlruns / DATABASE).touch()
+    location = (mlruns / "artifacts").as_uri()
+    with chdir(mlruns.parent):  # a new database files MLflow's own default experiment under the current folder
+        client = MlflowClient(tracking_uri=tracking_uri(mlruns))
+        experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is None:
+        experiment_id = client.create_experiment(config.experiment, artifact_location=location)
+        write_marker(mlruns)
+    elif experiment.artifact_location == location:
+        experiment_id = experiment.experiment_id
+    else:
+        raise ValueError(
+            f"the record {mlruns} was written at {experiment.artifact_location}: repair it first with"
+            f" python mlruns_tools/fixed_paths.py {mlruns}"
+        )
+    run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+    status = "FAILED"
+    try:
+        with _sigterm_as_exit():
+            yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        client.set_terminated(run.id, status)
+        if status != "FINISHED":
+            print(f"run {run.id} ended {status}; the record so far is in {pack(mlruns)}", file=sys.stderr)
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """SIGTERM raises SystemExit inside, so that `finally` blocks run; restores the handlers that Lightning leaves changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def best_run(config: Config, metric: str = "val_exact") -> Run | None:
+    """The finished run with the highest validation metric in the record, or None where there is none."""
+    mlruns = record_folder(config)
+    if not (mlruns / DATABASE).is_file():
+        return None
+    client = MlflowClient(tracking_uri=tracking_uri(mlruns))
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is None:
+        return None
+    finished = "attributes.status = 'FINISHED'"
+    runs = client.search_runs(
+        [experiment.experiment_id], finished, order_by=[f"metrics.best_{metric} DESC"], max_results=1
+    )
+    return runs[0] if runs else None
+
+
+def download_model(uri: str, config: Config) -> str:
+    """The local folder of a `runs:/<run id>/model` URI of the record."""
+    return download_artifacts(uri, tracking_uri=tracking_uri(record_folder(config)), dst_path=tempfile.mkdtemp())

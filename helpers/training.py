@@ -1,0 +1,229 @@
+"""Training: one LightningModule for every network and codec, one call that goes from data to a tracked, tested model."""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+
+from helpers import metrics
+from helpers.codec import Codec, Reading
+from helpers.config import Config
+from helpers.data import CaptchaData
+from helpers.recipes import get_recipe
+
+METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
+PLATEAU_SHARE = 0.95  # of validation readings that are empty: the network says nothing but blanks
+
+
+class LitOCR(pl.LightningModule):
+    """A network and the codec of its logits, trained with AdamW and a one-cycle schedule.
+
+    Batches are (images (B, C, H, W), B texts). Over the first `warmup_share` of all steps the loss passes from the
+    codec's warm-up loss to its own.
+    Source of the schedule: Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120
+    """
+
+    def __init__(self, network: nn.Module, codec: Codec, learning_rate: float, warmup_share: float = 0) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.codec = codec
+        self.learning_rate = learning_rate
+        self.warmup_share = warmup_share
+        self.truths: list[str] = []
+        self.readings: list[Reading] = []
+        self.losses: list[float] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.to(memory_format=torch.channels_last))  # (B, T, K)
+
+    def training_step(self, batch: tuple[Tensor, list[str]], _: int) -> Tensor:
+        images, texts = batch
+        logits, weight = self(images), self.warmup_weight
+        loss = (1 - weight) * self.codec.loss(logits, texts)
+        if weight:
+            loss = loss + weight * self.codec.warmup_loss(logits, texts)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(texts))
+        return loss
+
+    @property
+    def warmup_weight(self) -> float:
+        """The part of the warm-up loss, which falls from 1 to 0 over the first `warmup_share` of all steps."""
+        progress = self.trainer.global_step / self.trainer.estimated_stepping_batches
+        return max(0.0, 1 - progress / self.warmup_share) if self.warmup_share else 0.0
+
+    def on_validation_epoch_start(self) -> None:
+        self.truths, self.readings, self.losses = [], [], []
+
+    def validation_step(self, batch: tuple[Tensor, list[str]], _: int) -> None:
+        images, texts = batch
+        logits = self(images)
+        self.truths += texts
+        self.readings += self.codec.read(logits)
+        known = [index for index, text in enumerate(texts) if self.codec.can_spell(text)]
+        if known:  # a character outside the charset has no loss; its reading counts as wrong
+            loss = self.codec.loss(logits[known], [texts[index] for index in known]).item()
+            self.losses += [loss] * len(known)
+
+    def on_validation_epoch_end(self) -> None:
+        texts = [reading.text for reading in self.readings]
+        cer = metrics.character_error_rate(texts, self.truths)
+        loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
+        self.log("val_loss", loss)
+        self.log("val_exact", metrics.exact_match(texts, self.truths))
+        self.log("val_cer", cer)
+        self.log("val_rank", cer + 1e-4 * (loss / (1 + loss) if self.losses else 0))  # lowest CER, then lowest loss
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=1e-2)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.25)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class EpochReport(Callback):
+    """Prints one line an epoch, keeps the rows in `history`, hands each to `record`, and explains the blank plateau."""
+
+    def __init__(self, record: Callable[[dict[str, float]], None] | None = None) -> None:
+        self.history: list[dict[str, float]] = []
+        self.record = record
+        self.seen = 0  # images this epoch
+
+    def on_train_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        self.epoch_started, self.seen = time.perf_counter(), 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: LitOCR, outputs: object, batch: tuple, _: int) -> None:
+        self.seen += len(batch[1])
+
+    def on_validation_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        self.train_seconds = time.perf_counter() - self.epoch_started
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        row = {name: float(trainer.callback_metrics[name]) for name in METRICS if name in trainer.callback_metrics}
+        row |= {"epoch": trainer.current_epoch, "images_per_s": self.seen / self.train_seconds}
+        self.history.append(row)
+        done = trainer.current_epoch + 1
+        left = (time.perf_counter() - self.started) / done * (trainer.max_epochs - done)
+        values = "  ".join(f"{name} {row[name]:.4f}" for name in METRICS if name in row)
+        warm = "  warm-up" if module.warmup_weight else ""
+        print(
+            f"epoch {done}/{trainer.max_epochs}  {values}  {row['images_per_s']:.0f} images/s"
+            f"  {left // 60:.0f}:{left % 60:02.0f} left{warm}",
+            flush=True,
+        )
+        if self.record:
+            self.record(row)
+        self._explain_plateau(module)
+
+    def _explain_plateau(self, module: LitOCR) -> None:
+        empty = sum(not reading.text for reading in module.readings) / max(1, len(module.readings))
+        if empty >= PLATEAU_SHARE and not module.warmup_weight:
+            print(
+                f"  {empty:.0%} of the validation readings are empty: the network sits on the blank plateau, where saying"
+                " nothing is the cheapest answer it knows. It may leave by itself; sooner with a larger warmup_share,"
+                " more epochs, or augment=False to begin with. If it stays, check that the labels belong to the pictures.",
+                flush=True,
+            )
+
+
+def choose_device(config: Config) -> str:
+    """'cuda' where a kernel really runs there, else 'cpu'. Apple's MPS has no CTC loss and is not used."""
+    if config.device != "auto":
+        return config.device
+    if not torch.cuda.is_available():
+        return "cpu"
+    try:
+        (torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")).sum().item()
+    except RuntimeError as error:  # a GPU older than this torch has kernels for, such as a P100
+        warnings.warn(f"{torch.cuda.get_device_name()} cannot run this torch ({error}): using the CPU", stacklevel=2)
+        return "cpu"
+    return "cuda"
+
+
+def choose_precision(config: Config, device: str) -> str:
+    """Mixed precision where the device computes it natively, else float32."""
+    if config.precision != "auto":
+        return config.precision
+    if device == "cuda":
+        return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+
+
+def make_trainer(config: Config, epochs: int, folder: Path, report: EpochReport) -> pl.Trainer:
+    """A Trainer for one device; checkpoints go into `folder`. The progress bar shows only where a person watches."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips would drown the epoch lines
+    warnings.filterwarnings(
+        "ignore", message=".*LeafSpec.*|.*does not have many workers.*|Checkpoint directory .* exists"
+    )
+    device = choose_device(config)
+    return pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        precision=choose_precision(config, device),
+        max_epochs=epochs,
+        gradient_clip_val=5.0,
+        callbacks=[
+            ModelCheckpoint(folder, "best", monitor="val_rank", save_last=True, enable_version_counter=False),
+            EarlyStopping("val_rank", patience=config.patience),
+            report,
+        ],
+        logger=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic="warn",
+        log_every_n_steps=1,
+    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` leaves: the module with its best weights, a row of metrics per epoch, and the row of the best epoch."""
+
+    module: LitOCR
+    history: list[dict[str, float]]
+    best: dict[str, float]
+
+
+def build(config: Config, data: CaptchaData) -> LitOCR:
+    """The recipe's network and codec for the data, checked against every text. Raises ValueError that names the file."""
+    recipe = get_recipe(config)
+    pl.seed_everything(config.seed, verbose=False)
+    codec = recipe.codec(data.charset, data.text_length)
+    network = recipe.network(codec, config.pretrained)
+    with torch.inference_mode():
+        steps = network.eval()(torch.zeros(1, recipe.channels, *recipe.image_size)).shape[1]
+    for side, dataset in data.sides.items():
+        unknown = sorted(set("".join(dataset.texts)) - set(codec.charset))
+        for sample in dataset.samples:
+            try:
+                codec.check(sample.text, steps)
+            except ValueError as error:
+                raise ValueError(f"{sample.path.name}: {error}") from None
+        if unknown and side == "train":
+            raise ValueError(f"the training texts hold {unknown}, which the charset {codec.charset!r} does not")
+        if unknown:
+            print(f"{unknown} stand in {side} texts but in no training text: such captchas can only be read wrong")
+    return LitOCR(network.train(), codec, recipe.learning_rate, recipe.warmup_share)
+
+
+def fit(config: Config, data: CaptchaData, record: Callable[[dict[str, float]], None] | None = None) -> Fitted:
+    """Trains and returns the weights of the best validation epoch, not of the last; checkpoints go to `work/checkpoints`."""
+    module = build(config, data)
+    report = EpochReport(record)
+    trainer = make_trainer(config, get_recipe(config).epochs_for(len(data.train)), config.work / "checkpoints", report)
+    trainer.fit(module, datamodule=data)
+    best = torch.load(trainer.checkpoint_callback.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    return Fitted(module.cpu(), report.history, report.history[best["epoch"]])

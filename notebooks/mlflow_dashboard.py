@@ -1,0 +1,95 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The record of your trainings, in MLflow
+#
+# This notebook opens a record: `mlruns.zip` as downloaded from Kaggle, or the folder `mlruns` of a training on this
+# machine. It makes the record's locations right, lists the runs, and starts MLflow's dashboard.
+#
+# As a script: `python notebooks/mlflow_dashboard.py [mlruns.zip or folder]`.
+
+# %% [markdown]
+# ## Setup
+#
+# The notebook is thin: what it calls lives in `helpers`, found beside it or in an attached data set.
+
+# %%
+import sys
+from pathlib import Path
+
+places = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents]
+places += [path.parents[1] for d in range(1, 6) for path in Path("/kaggle/input").glob("*/" * d + "helpers/config.py")]
+root = next((place for place in places if (place / "helpers" / "config.py").is_file()), None)
+assert root, (
+    "the folder `helpers` is not here: run the notebook inside the project, or attach the project as a data set"
+)
+sys.path.insert(0, str(root))
+
+from helpers import kaggle
+
+kaggle.prepare()
+
+# %%
+import pandas
+
+from helpers.config import Config
+from mlruns_tools.dashboard import chosen_record, on_kaggle, open_dashboard, repair_if_needed, runs_table
+
+# %% [markdown]
+# ## Which record
+#
+# The one named on the command line, or else the one in the output folder of the trainings (`CAPTCHA_WORK`). Before the
+# first training there is none; a small demonstration then stands in for it, and the cell says so.
+# To see another record from inside the notebook, replace the call by a path.
+
+# %%
+config = Config()
+source = chosen_record(config.work / "mlruns")
+print(source)
+
+# %% [markdown]
+# ## Make its locations right
+#
+# MLflow stores absolute locations. In a record that was moved they still point to where it was written: the metrics
+# show, the artifacts do not. The repair rewrites the locations and nothing else; done twice it changes nothing more.
+
+# %%
+report = repair_if_needed(source)
+print(report.summary)
+
+# %% [markdown]
+# ## The runs
+#
+# The newest runs side by side: status, last values of the metrics, parameters.
+
+# %%
+newest = runs_table(report.root)[:5]
+print(pandas.DataFrame(newest).T.to_string(header=False))
+assert newest, "the record holds no run"
+
+# %% [markdown]
+# ## The dashboard
+#
+# MLflow's server runs on this machine and answers to this machine only. On Kaggle no browser can reach it: download
+# `mlruns.zip` there and open it with this notebook at home.
+
+# %%
+dashboard = None if on_kaggle() else open_dashboard(report.root)
+if dashboard:
+    print("Open", dashboard.link)
+    for name, link in dashboard.run_links().items():
+        print(name, link)
+
+# %% [markdown]
+# As a script this waits until Ctrl-C. In a notebook the dashboard runs on until you run the cell a second time, or end
+# the kernel; in tiny mode it stops at once.
+
+# %%
+if dashboard:
+    dashboard.finish(at_once=config.tiny)

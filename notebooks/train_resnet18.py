@@ -1,0 +1,111 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Reading captchas with ResNet18, one head per character
+#
+# For captchas whose texts all have the same number of characters. The network is torchvision's ResNet18 with a first
+# layer for gray images; each character position has a classifier of its own.
+
+# %% [markdown]
+# ## Setup
+#
+# The notebook is thin: what it calls lives in `helpers`, found beside it or in an attached data set.
+
+# %%
+import sys
+from pathlib import Path
+
+places = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents]
+places += [path.parents[1] for d in range(1, 6) for path in Path("/kaggle/input").glob("*/" * d + "helpers/config.py")]
+root = next((place for place in places if (place / "helpers" / "config.py").is_file()), None)
+assert root, (
+    "the folder `helpers` is not here: run the notebook inside the project, or attach the project as a data set"
+)
+sys.path.insert(0, str(root))
+
+from helpers import kaggle
+
+kaggle.prepare()
+
+# %% [markdown]
+# ## Configuration
+#
+# Every field of `Config` can be given here by keyword, or from outside as an environment variable `CAPTCHA_<FIELD>`,
+# which wins. Without data of your own, synthetic captchas are drawn.
+
+# %% tags=["parameters"]
+from helpers.config import Config
+
+config = Config(recipe="resnet18")  # for example Config(recipe="resnet18", data="my-captchas", seed=1)
+print(config)
+
+# %% [markdown]
+# ## Data
+#
+# The text of a captcha is its file's name. No text and no identical image stands on two sides of the split.
+
+# %%
+from helpers import plots
+from helpers.data import load_data
+
+data = load_data(config)
+print(data)
+plots.samples_grid(list(data.train.images[:12]), data.train.texts[:12])
+
+# %% [markdown]
+# ## The network
+#
+# ImageNet's ResNet18 averages its last feature map over the whole picture before it classifies, and so forgets where
+# something stood. That is right for a cat and wrong for a text. Here every head sees the feature map whole.
+
+# %%
+from helpers.training import build
+
+module = build(config, data)
+images, texts = next(iter(data.val_dataloader()))
+features = module.network.features(images)
+print(module.network.features[0], *module.network.heads, sep="\n")
+print("images", tuple(images.shape), "-> features", tuple(features.shape), "-> logits", tuple(module(images).shape))
+assert module(images).shape[1:] == (len(texts[0]), len(data.charset))
+
+# %% [markdown]
+# ## Training
+#
+# Cross-entropy per position. The epoch with the lowest validation error is kept, tested once, and recorded as one
+# MLflow run.
+
+# %%
+from helpers.experiment import pack_record, readings_figure, train
+
+result = train(config, data, notebook="train_resnet18")
+assert len(result.history) >= 1 and (result.model / "model_weights.pth").is_file()
+
+# %%
+plots.curves(result.history)
+
+# %% [markdown]
+# ## How well it reads
+#
+# The test side was not looked at until now.
+
+# %%
+print(result.score)
+
+# %%
+readings_figure(data.test, result.readings)
+
+# %% [markdown]
+# ## Take it home
+#
+# The whole record - metrics, weights, code, figures - in one file.
+
+# %%
+archive = pack_record(config)
+print(f"read with the model: python -m helpers.reader {result.model} IMAGE_OR_FOLDER")
+kaggle.download_link(archive)

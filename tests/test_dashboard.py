@@ -1,0 +1,138 @@
+"""The dashboard on a record that was packed, carried elsewhere and repaired: REST, a browser, and the notebook."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mlruns_tools import dashboard as tools
+from mlruns_tools.dashboard import Dashboard, _fetch, chosen_record, open_dashboard, runs_table
+from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths
+from tests.record import ODD, WEIGHTS, file_store, sqlite_record
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home") / ODD
+    return fix_paths(sqlite_record(tmp_path_factory) / "mlruns.zip", folder).root
+
+
+@pytest.fixture(scope="module")
+def dashboard(record: Path) -> Iterator[Dashboard]:
+    with open_dashboard(record) as running:
+        yield running
+
+
+def run_of(dashboard: Dashboard) -> dict[str, str]:
+    found = dashboard.ask("experiments/search", max_results=100)["experiments"]
+    runs = dashboard.ask("runs/search", experiment_ids=[experiment["experiment_id"] for experiment in found])["runs"]
+    return next(run["info"] for run in runs if run["info"]["run_name"] == "kept")
+
+
+def test_rest_lists_and_downloads_the_weights(dashboard: Dashboard) -> None:
+    run = run_of(dashboard)["run_id"]
+    listed = json.loads(_fetch(f"{dashboard.url}/api/2.0/mlflow/artifacts/list?run_id={run}&path=model"))
+    assert "model/model_weights.pth" in [file["path"] for file in listed["files"]]
+    assert _fetch(f"{dashboard.url}/get-artifact?run_uuid={run}&path=model/model_weights.pth") == WEIGHTS
+
+
+def test_links_name_the_runs(dashboard: Dashboard) -> None:
+    run = run_of(dashboard)
+    page = f"{dashboard.url}/#/experiments/{run['experiment_id']}/runs"
+    assert dashboard.run_links() == {
+        f"kept ({run['run_id'][:8]})": f"{page}/{run['run_id']}/model-metrics?workflowType=machine_learning"
+    }
+    assert dashboard.link == f"{page}?workflowType=machine_learning"
+
+
+def test_the_artifacts_tab_shows_the_weights(dashboard: Dashboard, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("the browser test needs Debian's chromium on the PATH: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    run = run_of(dashboard)
+    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync"
+    link = f"{dashboard.url}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}/artifacts/model"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch_persistent_context(
+            tmp_path, executable_path=chromium, args=flags.split(), headless=True
+        )
+        page = browser.new_page()
+        page.goto(f"{link}?workflowType=machine_learning")
+        page.get_by_text("model_weights.pth").first.wait_for(timeout=60_000)
+        browser.close()
+
+
+def test_the_server_leaves_nothing_behind(record: Path, dashboard: Dashboard) -> None:
+    names = {path.name for path in record.iterdir()}
+    assert names == {DATABASE, f"{DATABASE}.bak", "mlruns.json", "artifacts"}
+
+
+def test_a_moved_record_is_refused(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    moved = shutil.copytree(sqlite_record(tmp_path_factory) / "mlruns", tmp_path / "mlruns")
+    with pytest.raises(Refused, match="was moved. Repair it first"):
+        open_dashboard(moved)
+
+
+def test_a_server_that_fails_shows_its_log_and_leaves_nothing(record: Path, tmp_path: Path) -> None:
+    newer = fix_paths(shutil.copytree(record, tmp_path / "mlruns")).root
+    with closing(sqlite3.connect(newer / DATABASE)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'from the future'")
+    with pytest.raises(RuntimeError, match="written by a newer MLflow") as failed:
+        open_dashboard(newer)
+    assert "from the future" in str(failed.value)
+
+
+def test_ports_that_cannot_be_used(dashboard: Dashboard) -> None:
+    with pytest.raises(ValueError, match="browsers block port 6000"):
+        tools._free_port(6000)
+    port = int(dashboard.url.rpartition(":")[2])
+    with pytest.raises(ValueError, match="is taken by another program"):
+        tools._free_port(port)
+
+
+def test_the_table_has_one_row_per_run(record: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    files = fix_paths(file_store(tmp_path_factory) / "mlruns.zip", tmp_path).root
+    for mlruns in (record, files):
+        (row,) = runs_table(mlruns)
+        wanted = {"run": "kept", "status": "FINISHED", "val_exact": 0.5, "recipe": "cnn_gru_ctc"}
+        assert {name: row[name] for name in wanted} == wanted
+
+
+def test_which_record(
+    monkeypatch: pytest.MonkeyPatch, record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py"])
+    assert chosen_record(record) == record
+    monkeypatch.setattr(tools, "demonstration", lambda folder: folder / "demonstration")
+    assert chosen_record(tmp_path / "mlruns").name == "demonstration"
+    assert "invented numbers" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py", "some/mlruns.zip"])
+    assert chosen_record(record) == Path("some/mlruns.zip")
+    monkeypatch.setattr(tools, "in_notebook", lambda: True)  # there, the arguments are the kernel's
+    assert chosen_record(record) == record
+
+
+def test_the_script_on_kaggle_shows_the_table_of_a_zip(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shutil.copy(sqlite_record(tmp_path_factory) / "mlruns.zip", tmp_path)
+    script = ROOT / "notebooks" / "mlflow_dashboard.py"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")}
+    environment |= {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "CAPTCHA_WORK": str(tmp_path / "work"), "CAPTCHA_TINY": "1"}
+    command = [sys.executable, str(script), str(tmp_path / "mlruns.zip")]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "val_exact" in done.stdout and "cnn_gru_ctc" in done.stdout and "http://" not in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "mlruns.zip"]

@@ -1,0 +1,426 @@
+"""The repair of moved records: against MLflow's own client, on small hand-made records, and on hostile zips."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from mlruns_tools import fixed_paths
+from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths, read_marker, write_marker
+from tests.record import ODD, USERS_META, WEIGHTS, client_of, file_store, run_named, sqlite_record
+
+RUN, EXPERIMENT = "0123456789abcdef" * 2, "123456789012345678"
+
+
+@pytest.fixture(params=[sqlite_record, file_store], ids=["sqlite", "files"])
+def moved(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A record of MLflow's, moved to a folder with an odd name."""
+    monkeypatch.chdir(tmp_path)  # MLflow's file registry opens a default database in the current folder
+    return shutil.copytree(request.param(tmp_path_factory) / "mlruns", tmp_path / ODD / "mlruns")
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def locations(mlruns: Path) -> list[str]:
+    """Every location in the record, read by other means than the repair's."""
+    found = []
+    for path in (mlruns,) if not (mlruns / DATABASE).exists() else ():
+        for file in [*path.glob("*/meta.yaml"), *path.glob("*/*/meta.yaml"), *path.glob("*/*/*/meta.yaml")]:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+            keys = ("artifact_uri", "artifact_location", "source", "storage_location")
+            found += [values[key] for key in keys if key in values]
+        found += [file.read_text() for file in path.glob("*/traces/*/tags/mlflow.artifactLocation")]
+    if (mlruns / DATABASE).exists():
+        with closing(sqlite3.connect(mlruns / DATABASE)) as connection:
+            for table, column in [
+                ("experiments", "artifact_location"),
+                ("runs", "artifact_uri"),
+                ("logged_models", "artifact_location"),
+                ("model_versions", "source"),
+                ("model_versions", "storage_location"),
+                ("trace_tags WHERE key = 'mlflow.artifactLocation'", "value"),
+            ]:
+                found += [value for (value,) in connection.execute(f"SELECT {column} FROM {table}")]
+    return found
+
+
+def small_record(mlruns: Path, location: str, run: str = RUN) -> Path:
+    """A database with one run and the artifacts of it."""
+    (mlruns / "artifacts" / RUN / "artifacts").mkdir(parents=True)
+    with closing(sqlite3.connect(mlruns / DATABASE)) as connection, connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER, artifact_location TEXT)")
+        connection.execute("CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT)")
+        connection.execute("INSERT INTO runs VALUES (?, ?)", (run, location))
+    return mlruns
+
+
+def only_location(mlruns: Path) -> str:
+    with closing(sqlite3.connect(mlruns / DATABASE)) as connection:
+        return connection.execute("SELECT artifact_uri FROM runs").fetchone()[0]
+
+
+def test_mlflow_lists_and_downloads_after_the_repair_and_not_before(moved: Path) -> None:
+    def artifacts() -> tuple[list[str], MlflowClient, str]:
+        client = client_of(moved)
+        run = run_named(client, "kept").info.run_id
+        return [file.path for file in client.list_artifacts(run, "model")], client, run
+
+    assert artifacts()[0] == []
+    report = fix_paths(moved.parent)
+    assert report.exit_code == 0 and not report.missing, str(report)
+    listed, client, run = artifacts()
+    assert listed == ["model/meta.yaml", "model/model_weights.pth"]
+    assert Path(client.download_artifacts(run, "model/model_weights.pth")).read_bytes() == WEIGHTS
+    version = client.get_model_version_download_uri("reader", "1")
+    assert version == (moved / version.partition("/mlruns/")[2]).as_uri()
+
+
+def test_every_location_is_the_uri_of_a_place_here(moved: Path) -> None:
+    before = locations(moved)
+    report = fix_paths(moved)
+    after = locations(moved)
+    home = moved.as_uri() + "/"
+    assert len(before) == len(after) == sum(report.changed.values()) >= 7
+    assert all(location.startswith(home) for location in after)
+    assert {"experiments", "runs", "logged models", "model versions", "traces"} == set(report.changed)
+    assert [x.partition("mlruns/")[2] for x in before] == [x.partition("mlruns/")[2] for x in after]
+
+
+def test_nothing_but_locations_changes(moved: Path) -> None:
+    before = everything(moved)
+    fix_paths(moved)
+    after = everything(moved)
+    changed = {name for name in before if before[name] != after[name]}
+    assert all(name in (DATABASE, MARKER) or name.endswith(("meta.yaml", "artifactLocation")) for name in changed)
+    users = [name for name in after if name.endswith("model/meta.yaml")]
+    assert len(users) == 2 and all(after[name] == USERS_META for name in users)
+
+
+def test_twice_is_once(moved: Path) -> None:
+    fix_paths(moved)
+    before = everything(moved)
+    report = fix_paths(moved)
+    assert not report.changed and everything(moved) == before
+
+
+def test_there_and_back_again(moved: Path, tmp_path: Path) -> None:
+    fix_paths(moved)
+    before = locations(moved)
+    away = tmp_path / "away" / "mlruns"
+    away.parent.mkdir()
+    moved.rename(away)
+    fix_paths(away)
+    assert all(location.startswith(away.as_uri()) for location in locations(away))
+    away.rename(moved)
+    fix_paths(moved)
+    assert locations(moved) == before
+
+
+def test_a_dry_run_changes_nothing(moved: Path) -> None:
+    before = everything(moved)
+    report = fix_paths(moved, dry_run=True)
+    assert sum(report.changed.values()) >= 7 and "Nothing was written" in str(report)
+    assert everything(moved) == before
+
+
+def test_without_a_marker_the_files_prove_the_old_root(moved: Path) -> None:
+    (moved / MARKER).unlink()
+    report = fix_paths(moved)
+    assert report.exit_code == 0
+    assert all(location.startswith(moved.as_uri()) for location in locations(moved))
+    assert read_marker(moved) == str(moved)
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "/kaggle/working/mlruns",
+        "file:///kaggle/working/mlruns",
+        "file:///home/a%20b/%C3%BC%23/mlruns",
+        "file:///home/a b/ü#/mlruns",
+        "file://localhost/home/u/mlruns",
+        r"C:\Users\a b\mlruns",
+        "C:/Users/a b/mlruns",
+        "file:///C:/Users/a%20b/mlruns",
+        "file:///C:/Users/a b/mlruns",
+        "mlruns",
+        "./records",
+    ],
+)
+def test_every_way_to_write_a_location(tmp_path: Path, old: str) -> None:
+    separator = "\\" if "\\" in old else "/"
+    mlruns = small_record(tmp_path / ODD / "mlruns", separator.join([old, "artifacts", RUN, "artifacts"]))
+    assert fix_paths(mlruns).exit_code == 0
+    assert only_location(mlruns) == (mlruns / "artifacts" / RUN / "artifacts").as_uri()
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/a", "mlflow-artifacts:/1/x", "dbfs:/a", "runs:/1/m", "models:/m/1"])
+def test_remote_locations_stay(tmp_path: Path, location: str) -> None:
+    mlruns = small_record(tmp_path / "mlruns", location)
+    report = fix_paths(mlruns)
+    assert only_location(mlruns) == location and report.remote["runs"] == 1 and report.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc", "/etc/passwd", "file://server/share/mlruns/x", f"/kaggle/../etc/{RUN}", r"\\server\x"]
+)
+def test_a_location_outside_the_record_is_a_problem(tmp_path: Path, location: str) -> None:
+    mlruns = small_record(tmp_path / "mlruns", location, "f" * 32)
+    report = fix_paths(mlruns)
+    assert only_location(mlruns) == location
+    assert report.exit_code == 1 and repr(location) in str(report)
+
+
+def test_the_old_root_can_be_named(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / "mlruns", "/somewhere/runs/else", "f" * 32)
+    fix_paths(mlruns, old="/somewhere/runs")
+    assert only_location(mlruns) == (mlruns / "else").as_uri()
+
+
+@pytest.mark.parametrize("old", [None, "/kaggle", "/kaggle/working/mlruns"])
+def test_the_files_know_better_than_a_root_named_too_short(tmp_path: Path, old: str | None) -> None:
+    mlruns = small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    fix_paths(mlruns, old=old)
+    assert only_location(mlruns) == (mlruns / "artifacts" / RUN / "artifacts").as_uri()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_copy_points_to_itself_while_the_original_stands(tmp_path: Path, marked: bool) -> None:
+    original = tmp_path / "original" / "mlruns"
+    small_record(original, (original / "artifacts" / RUN / "artifacts").as_uri())
+    fix_paths(original)
+    copy = shutil.copytree(original, tmp_path / "copy" / "mlruns")
+    if not marked:
+        (copy / MARKER).unlink()
+    fix_paths(copy)
+    assert only_location(copy) == (copy / "artifacts" / RUN / "artifacts").as_uri()
+
+
+def test_a_stray_folder_mlruns_inside_the_record(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    (mlruns / "mlruns").mkdir()
+    for source in (mlruns, tmp_path):
+        assert fix_paths(source).root == mlruns
+    assert only_location(mlruns) == (mlruns / "artifacts" / RUN / "artifacts").as_uri()
+
+
+def test_a_record_moved_up_one_folder(tmp_path: Path) -> None:
+    mlruns = tmp_path / "mlruns"
+    inner = mlruns / "mlruns"
+    small_record(mlruns, (inner / "artifacts" / RUN / "artifacts").as_uri())
+    write_marker(mlruns, inner)
+    fix_paths(mlruns)
+    assert only_location(mlruns) == (mlruns / "artifacts" / RUN / "artifacts").as_uri()
+
+
+def test_mlflows_default_layout_with_the_database_beside(tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    (folder / "mlruns" / "1" / RUN / "artifacts").mkdir(parents=True)
+    small_record(tmp_path / "elsewhere", f"/kaggle/working/mlruns/1/{RUN}/artifacts")
+    (tmp_path / "elsewhere" / DATABASE).rename(folder / DATABASE)
+    for source in (folder, folder / "mlruns"):
+        assert fix_paths(source).root == folder / "mlruns"
+    assert only_location(folder) == (folder / "mlruns" / "1" / RUN / "artifacts").as_uri()
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "/kaggle/working/mlruns",
+        "/home/it's #1/a: b/mlruns",
+        "C:\\Users\\Jürgen \U0001f642\\mlruns",
+        "/a tab\there/mlruns",
+        "/" + "a long folder name with spaces, folded by YAML at eighty columns/" * 3 + "mlruns",
+        "/" + "it's long, quoted: and folded/" * 8 + "mlruns",
+        "/" + "\x07 escaped and so long that it goes on in the next line/" * 4 + "mlruns",
+    ],
+)
+def test_meta_yaml_in_every_quoting(tmp_path: Path, old: str) -> None:
+    folder = tmp_path / "it's #1: ü" / "mlruns" / EXPERIMENT / RUN
+    (folder / "artifacts").mkdir(parents=True)
+    run = {"artifact_uri": f"{old}/{EXPERIMENT}/{RUN}/artifacts", "run_id": RUN, "run_name": "a: 'b' #c"}
+    run |= {"source": "/kaggle/working/mlruns/x", "zzz": "artifact_uri: no"}
+    experiment = {"artifact_location": f"{old}/{EXPERIMENT}", "experiment_id": EXPERIMENT}
+    for path, values in [(folder / "meta.yaml", run), (folder.parent / "meta.yaml", experiment)]:
+        path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    report = fix_paths(folder.parent.parent)
+    assert report.exit_code == 0 and sum(report.changed.values()) == 2, str(report)
+    now = yaml.safe_load((folder / "meta.yaml").read_text(encoding="utf-8"))
+    assert now == run | {"artifact_uri": (folder / "artifacts").as_uri()}
+
+
+def test_missing_artifacts_are_told(moved: Path) -> None:
+    lost = run_named(client_of(moved), "kept").info.run_id
+    folder = next(path for path in moved.rglob(lost) if (path / "artifacts").is_dir())
+    shutil.rmtree(folder / "artifacts")
+    report = fix_paths(moved)
+    assert report.missing == [lost] and "NO ARTIFACTS HERE for 1 run(s)" in str(report) and lost in str(report)
+
+
+def test_a_record_without_any_artifacts_is_a_problem(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    shutil.rmtree(mlruns / "artifacts")
+    assert fix_paths(mlruns).exit_code == 1
+
+
+def test_the_backup_is_the_database_as_it_was(tmp_path: Path) -> None:
+    old = f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts"
+    mlruns = small_record(tmp_path / "mlruns", old)
+    fix_paths(mlruns)
+    (mlruns / f"{DATABASE}.bak").replace(mlruns / DATABASE)
+    assert only_location(mlruns) == old
+
+
+def refusal(source: Path, **options: str) -> str:
+    """The sentence of a refusal that changed nothing."""
+    before = everything(source.parent)
+    with pytest.raises(Refused) as refused:
+        fix_paths(source, **options)
+    assert everything(source.parent) == before
+    return str(refused.value)
+
+
+def test_refusals_say_what_would_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fixed_paths, "PATIENCE", 0.1)
+    (tmp_path / "none").mkdir()
+    assert "Give mlruns.zip, a folder mlruns" in refusal(tmp_path / "none")
+    percent = small_record(tmp_path / "a%20b" / "mlruns", "/x")
+    assert "Rename it" in refusal(percent)
+    damaged = small_record(tmp_path / "damaged" / "mlruns", "/x")
+    (damaged / DATABASE).write_bytes((damaged / DATABASE).read_bytes()[:5000] + b"damage" * 600)
+    assert "damaged" in refusal(damaged)
+    other = tmp_path / "other" / "mlruns"
+    other.mkdir(parents=True)
+    (other / DATABASE).touch()
+    assert "is no MLflow database" in refusal(other)
+    locked = small_record(tmp_path / "locked" / "mlruns", "/x")
+    with closing(sqlite3.connect(locked / DATABASE)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        assert "is in use" in refusal(locked)
+
+
+def zipped(target: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, data in members.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = info.orig_filename = name
+            archive.writestr(info, data)
+    return target
+
+
+HOSTILE = {
+    "absolute": {"/tmp/evil": b""},
+    "dots": {"mlruns/../../evil": b""},
+    "drive": {"C:/evil": b""},
+    "backslash": {"mlruns\\..\\evil": b""},
+    "case": {"mlruns/a": b"", "mlruns/A": b""},
+    "file and folder": {"mlruns/a": b"", "mlruns/a/b": b""},
+}
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE, "nul", "link", "encrypted", "bomb", "torn", "no zip", "no record"])
+def test_a_hostile_zip_is_refused_with_nothing_written(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "inbox" / "mlruns.zip"
+    path.parent.mkdir()
+    good = {"mlruns/mlflow.db": small_record(tmp_path / "made", "/x").joinpath(DATABASE).read_bytes()}
+    if kind in HOSTILE:
+        zipped(path, good | HOSTILE[kind])
+    elif kind == "link":
+        link = zipfile.ZipInfo("mlruns/link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        zipped(path, good)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(link, "/etc/passwd")
+    elif kind == "bomb":
+        with (
+            zipfile.ZipFile(zipped(path, good), "a", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("mlruns/bomb", "w") as bomb,
+        ):
+            for _ in range(300):
+                bomb.write(bytes(2**20))
+    elif kind in ("nul", "encrypted"):
+        data = bytearray(zipped(path, good | {"mlruns/evilXname": b""}).read_bytes())
+        if kind == "nul":
+            data = data.replace(b"evilXname", b"evil\0name")
+        else:
+            data[data.rindex(b"PK\x01\x02") + 8] |= 1
+        path.write_bytes(data)
+    elif kind == "torn":
+        path.write_bytes(zipped(path, good).read_bytes().replace(b"CREATE TABLE runs", b"CREATE TABLE ruin"))
+    else:
+        path.write_bytes(b"no zip") if kind == "no zip" else zipped(path, {"a/b.txt": b""})
+    refusal(path)
+    assert [child.name for child in path.parent.iterdir()] == ["mlruns.zip"]
+
+
+def test_a_zip_becomes_a_record_beside_it_or_where_it_is_told(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path / ODD / "mlruns.zip"
+    path.parent.mkdir()
+    shutil.copy(sqlite_record(tmp_path_factory) / "mlruns.zip", path)
+    report = fix_paths(path, dry_run=True)
+    assert sum(report.changed.values()) >= 7 and len(list(path.parent.iterdir())) == 1
+    for to in (None, tmp_path / "new" / "folder"):
+        report = fix_paths(path, to)
+        assert report.root == (to or path.parent) / "mlruns" and report.exit_code == 0
+        assert all(location.startswith(report.root.as_uri()) for location in locations(report.root))
+        assert sorted(child.name for child in report.root.parent.iterdir()) == ["mlruns"] + ["mlruns.zip"] * (not to)
+    assert "is there already" in refusal(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "mlruns/"])
+def test_a_zip_of_the_inside_and_a_zip_of_the_folder(tmp_path: Path, prefix: str) -> None:
+    old = f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts"
+    made = small_record(tmp_path / "made", old)
+    members = {f"{prefix}{DATABASE}": made.joinpath(DATABASE).read_bytes()}
+    members |= {f"{prefix}artifacts/{RUN}/artifacts/model/model_weights.pth": WEIGHTS, "notes.txt": b""}
+    report = fix_paths(zipped(tmp_path / "mlruns.zip", members))
+    assert report.exit_code == 0 and only_location(report.root) == (tmp_path / old[len("/kaggle/working/") :]).as_uri()
+    assert (tmp_path / "notes.txt").exists() is False
+
+
+def test_the_file_works_copied_alone(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / ODD / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    tool = shutil.copy(fixed_paths.__file__, tmp_path)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", tool, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path)
+
+    done = run(str(mlruns))
+    assert done.returncode == 0 and "mlflow ui" in done.stdout, done.stderr
+    assert (mlruns / "artifacts").as_uri() in only_location(mlruns)
+    refused = run(str(tmp_path / "nothing"))
+    assert refused.returncode == 2 and refused.stderr.startswith("Refused: No MLflow record")
+
+
+def test_links_out_of_the_record_are_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "meta.yaml").write_text(f"artifact_location: /kaggle/working/mlruns/{EXPERIMENT}\n")
+    mlruns = small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    try:
+        os.symlink(outside, mlruns / EXPERIMENT, target_is_directory=True)
+    except OSError:
+        pytest.skip("this machine does not let us make links")
+    before = everything(outside)
+    fix_paths(mlruns)
+    assert everything(outside) == before

@@ -1,0 +1,199 @@
+"""The architectures: the shapes that their comments state, position kept, every parameter trained."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights
+from torchvision.models import resnet18 as torchvision_resnet18
+
+from helpers import networks
+from helpers.codec import FixedLengthCodec
+from helpers.config import Config
+from helpers.networks import CNNGRU, ResNet18
+from helpers.recipes import RECIPES, get_recipe
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def shapes(network: nn.Module, images: Tensor) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(input shape, output shape) per submodule of one pass."""
+    seen = {}
+
+    def hook(name: str) -> object:
+        def remember(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+            output = output[0] if isinstance(output, tuple) else output
+            seen[name] = tuple(inputs[0].shape), tuple(output.shape)
+
+        return remember
+
+    hooks = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    with torch.no_grad():
+        network(images)
+    for handle in hooks:
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("classes", [20, 37])
+def test_cnn_gru_ctc_has_the_documented_shapes(classes: int) -> None:
+    recipe, B = RECIPES["cnn_gru_ctc"], 2
+    assert (recipe.channels, *recipe.image_size) == (3, 40, 150)
+    seen = shapes(recipe.network(SimpleNamespace(classes=classes)), torch.rand(B, 3, 40, 150))
+    assert seen["convolutions"] == ((B, 3, 40, 150), (B, 64, 10, 37))
+    assert seen["gru"] == ((B, 37, 640), (B, 37, 64))
+    assert seen[""] == ((B, 3, 40, 150), (B, 37, classes))
+
+
+def test_cnn_gru_has_the_published_layers() -> None:
+    network = CNNGRU(20, (40, 150))
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert [(m.in_channels, m.out_channels, m.kernel_size) for m in convolutions] == [
+        (3, 128, (3, 3)),
+        (128, 64, (3, 3)),
+    ]
+    gru = network.gru
+    assert (gru.input_size, gru.hidden_size, gru.num_layers, gru.bidirectional) == (640, 32, 2, True)
+
+
+def test_columns_are_image_columns() -> None:
+    """Frame t sees the image around column 4 t: paint one stripe, and the frame under it changes most."""
+    network = CNNGRU(20, (40, 150)).eval()
+    columns = []
+    network.gru.register_forward_pre_hook(lambda _, inputs: columns.append(inputs[0]))
+    blank = torch.zeros(1, 3, 40, 150)
+    with torch.no_grad():
+        network(blank)
+        for stripe in (3, 17, 30):
+            image = blank.clone()
+            image[..., 4 * stripe : 4 * stripe + 4] = 1
+            network(image)
+            change = (columns[-1] - columns[0]).abs().sum(-1)[0]  # (T,)
+            assert change.argmax() == stripe and (change > 1e-6).sum() <= 3
+
+
+@pytest.mark.parametrize(("image_size", "cells"), [((64, 128), 2 * 4), ((32, 64), 1 * 2), ((40, 150), 2 * 5)])
+def test_resnet18_shapes(image_size: tuple[int, int], cells: int) -> None:
+    network = ResNet18(20, image_size, channels=1, length=4).eval()
+    seen = shapes(network, torch.rand(2, 1, *image_size))
+    assert seen["features.0"] == ((2, 1, *image_size), (2, 64, image_size[0] // 2, image_size[1] // 2))
+    assert seen["heads.0"] == ((2, 512 * cells), (2, 20))
+    assert seen[""][1] == (2, 4, 20)
+
+
+def test_resnet18_is_torchvisions_but_for_conv1_and_the_heads() -> None:
+    network, original = ResNet18(20, (64, 128), length=6), torchvision_resnet18(weights=None)
+    convolution = network.features[0]
+    assert (convolution.in_channels, convolution.out_channels, convolution.kernel_size) == (1, 64, (7, 7))
+    assert len(network.heads) == 6 and all(type(head) is nn.Linear for head in network.heads)
+    stages = [str(child) for child in list(original.children())[1:-2]]  # bn1, relu, maxpool, layer1 to layer4
+    assert [str(child) for child in list(network.features)[1:]] == stages
+
+
+def test_resnet18_heads_know_where_a_character_stands() -> None:
+    """A head over the mean of the feature map would not notice that its columns changed places."""
+    network = ResNet18(20, (64, 128)).eval()
+    image = torch.zeros(1, 1, 64, 128)
+    image[..., 16:48, 8:40] = torch.randn(32, 32)
+    with torch.no_grad():
+        left = network(image)
+        right = network(image.roll(64, -1))
+        assert (left - right).norm() > 0.5 * left.norm()
+        network.features.register_forward_hook(lambda _, __, features: features.flip(-1))
+        assert (left - network(image)).norm() > 0.1 * left.norm()
+        assert not torch.allclose(left[:, 0], left[:, 1])  # nor are the heads copies of each other
+
+
+@pytest.fixture
+def rgb(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A seeded RGB ResNet18 in the place of the one that would be downloaded."""
+    backbone = torchvision_resnet18(weights=None)
+    kept = {name: value.clone() for name, value in backbone.state_dict().items()}
+
+    def instead(weights: object) -> nn.Module:
+        assert weights is ResNet18_Weights.DEFAULT
+        return backbone
+
+    monkeypatch.setattr(networks, "resnet18", instead)
+    original = torchvision_resnet18(weights=None)
+    original.load_state_dict(kept)
+    return original
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pretrained_conv1_answers_a_gray_image_as_rgb_did(rgb: nn.Module, channels: int) -> None:
+    network = ResNet18(20, (64, 128), channels, pretrained=True)
+    gray = torch.randn(2, 1, 64, 128)
+    with torch.no_grad():
+        new = network.features[0](gray.repeat(1, channels, 1, 1))
+        assert torch.allclose(new, rgb.conv1(gray.repeat(1, 3, 1, 1)), atol=1e-5)
+    assert network.features[0].weight.requires_grad
+
+
+def test_pretrained_keeps_the_other_weights(rgb: nn.Module) -> None:
+    network = RECIPES["resnet18"].network(FixedLengthCodec("ABCD", 4), pretrained=True)
+    old = [value for name, value in rgb.state_dict().items() if not name.startswith(("conv1", "fc"))]
+    new = list(network.features.state_dict().values())[1:]
+    assert len(old) == len(new) and all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if not recipe.fixed_length])
+def test_pretrained_is_refused_where_there_are_no_weights(name: str) -> None:
+    recipe = RECIPES[name]
+    with pytest.raises(ValueError, match=f"'{name}' has no pretrained weights"):
+        recipe.network(recipe.codec("ABCD", None), pretrained=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("loss", ["loss", "warmup_loss"])
+def test_every_recipe_trains_every_parameter(name: str, loss: str) -> None:
+    recipe = RECIPES[name]
+    codec = recipe.codec("ABCDEF", 4)
+    network = recipe.network(codec)
+    logits = network(torch.randn(3, recipe.channels, *recipe.image_size))
+    assert logits.dim() == 3 and logits.shape[::2] == (3, codec.classes)
+    codec.check("AABB", logits.shape[1])
+    getattr(codec, loss)(logits, ["ABCD", "FEAA", "BBBB"]).backward()
+    idle = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert idle == []
+    assert len(codec.read(logits)) == 3
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_works_at_another_size_and_text_length(name: str) -> None:
+    recipe = get_recipe(Config(recipe=name, image_size=(48, 100)))
+    codec = recipe.codec("ABCDEF", 6)
+    logits = recipe.network(codec).eval()(torch.randn(2, recipe.channels, 48, 100))
+    codec.check("ABCDEF", logits.shape[1])
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_logits_do_not_depend_on_batch_mates(name: str) -> None:
+    recipe = RECIPES[name]
+    network = recipe.network(recipe.codec("ABCDEF", 4)).eval()
+    images = torch.randn(3, recipe.channels, *recipe.image_size)
+    with torch.no_grad():
+        assert torch.allclose(network(images)[1:2], network(images[1:2]), atol=1e-4)
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no recipe 'resnet19'; the recipes are " + ", ".join(RECIPES)):
+        get_recipe(Config(recipe="resnet19"))
+
+
+def test_a_recipe_takes_the_configurations_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CAPTCHA_TINY")
+    assert get_recipe(Config(recipe="resnet18")) == RECIPES["resnet18"]
+    recipe = get_recipe(Config(recipe="resnet18", epochs=3, batch_size=8, image_size=(32, 64), warmup_share=0.0))
+    assert (recipe.batch_size, recipe.image_size, recipe.warmup_share) == (8, (32, 64), 0)
+    assert recipe.epochs_for(images=8) == recipe.epochs_for(images=100000) == 3  # as many as asked for
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(32, 1200), (3200, 12), (3199, 13), (320000, 6), (5, 1200)])
+def test_epochs_make_the_recipes_steps(images: int, epochs: int) -> None:
+    assert RECIPES["resnet18"].epochs_for(images) == epochs

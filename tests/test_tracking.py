@@ -1,0 +1,146 @@
+"""The record: everything of a run is there, its status is true, and it leaves as one zip."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import pytest
+from mlflow import MlflowClient
+
+from helpers import metrics
+from helpers.config import PROJECT, Config
+from helpers.evaluation import unseen
+from helpers.experiment import pack_record
+from helpers.reader import Reader
+from helpers.tracking import best_run, record_folder, track, tracking_uri
+from mlruns_tools.fixed_paths import fix_paths
+
+
+@pytest.fixture
+def client(journey) -> MlflowClient:
+    return MlflowClient(tracking_uri=tracking_uri(record_folder(journey[0])))
+
+
+def test_a_run_holds_everything(journey, client) -> None:
+    config, data, result = journey
+    run = client.get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+    assert {"train_loss", "val_loss", "val_exact", "val_cer", "test_exact", "test_cer"} <= set(run.data.metrics)
+    assert run.data.params["recipe"] == "cnn_gru_ctc" and run.data.params["charset"] == data.charset
+    history = client.get_metric_history(result.run_id, "val_cer")
+    assert [(m.step, m.value) for m in history] == [(row["epoch"], row["val_cer"]) for row in result.history]
+    folder = record_folder(config) / "artifacts" / result.run_id / "artifacts"
+    for name in (
+        "model/model_weights.pth",
+        "model/model.json",
+        "code/helpers/codec.py",
+        "code/notebooks/train_ctc.py",
+        "data/splits.csv",
+        "figures/curves.png",
+        "figures/readings.png",
+        "predictions.csv",
+    ):
+        assert (folder / name).is_file(), name
+
+
+def test_a_fresh_record_needs_no_repair(journey) -> None:
+    """Not even for MLflow's own experiment 0, which MLflow files under the current folder."""
+    report = fix_paths(record_folder(journey[0]), dry_run=True)
+    assert not report.changed and not report.problems and sum(report.right.values()) >= 3
+
+
+def test_predictions_and_metrics_agree(journey, client) -> None:
+    config, data, result = journey
+    folder = record_folder(config) / "artifacts" / result.run_id / "artifacts"
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["truth"] for row in rows] == data.test.texts
+    run = client.get_run(result.run_id)
+    cer = metrics.character_error_rate([row["reading"] for row in rows], [row["truth"] for row in rows])
+    assert run.data.metrics["test_cer"] == pytest.approx(cer)
+    with (folder / "data" / "splits.csv").open(encoding="utf-8", newline="") as file:
+        sides = {row["file"]: row["split"] for row in csv.DictReader(file)}
+    assert sorted(name for name, side in sides.items() if side == "test") == sorted(row["file"] for row in rows)
+    assert len(sides) == sum(map(len, data.sides.values()))
+
+
+def test_evaluation_reads_only_what_was_not_trained_on(journey, monkeypatch, tmp_path) -> None:
+    config, data, _ = journey
+    monkeypatch.setenv("CAPTCHA_WORK", str(config.work))
+    run = best_run(config)
+    reader = Reader.load(f"runs:/{run.info.run_id}/model")
+    assert sorted(unseen(config, run, reader).texts) == sorted(data.test.texts)
+    (tmp_path / "NEW22.png").write_bytes(data.train.samples[0].path.read_bytes())
+    monkeypatch.setenv("CAPTCHA_DATA", str(tmp_path))
+    assert unseen(Config(), run, reader).texts == ["NEW22"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (ValueError("broken"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_status_is_true_and_an_unfinished_record_is_packed(error, status, journey, client) -> None:
+    config = journey[0]
+    archive = config.work / "mlruns.zip"
+    archive.unlink(missing_ok=True)
+    try:
+        with track(config, "test") as run:
+            run.metrics({"val_exact": 0.5})
+            if error:
+                raise error
+    except (ValueError, KeyboardInterrupt) as raised:
+        assert raised is error
+    assert client.get_run(run.id).info.status == status
+    assert archive.exists() == bool(error)
+    client.delete_run(run.id)
+
+
+def test_sigterm_in_training_ends_the_run_killed(tmp_path) -> None:
+    """What Kaggle and schedulers send; the process must end its run and pack before it goes."""
+    script = """
+        from helpers.config import Config
+        from helpers.data import load_data
+        from helpers.experiment import train
+        config = Config(image_size=(16, 64))
+        train(config, load_data(config))
+    """
+    environment = {
+        "CAPTCHA_WORK": str(tmp_path),
+        "CAPTCHA_EPOCHS": "100000",
+        "CAPTCHA_TINY": "1",
+        "PYTHONPATH": str(PROJECT),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    assert process.wait(60) != 0
+    client = MlflowClient(tracking_uri=tracking_uri(tmp_path / "mlruns"))
+    (run,) = client.search_runs([client.get_experiment_by_name("captcha-ocr").experiment_id])
+    assert run.info.status == "KILLED"
+    assert zipfile.ZipFile(tmp_path / "mlruns.zip").testzip() is None
+
+
+def test_a_moved_record_is_not_written_to(journey, tmp_path) -> None:
+    config = journey[0]
+    shutil.copytree(record_folder(config), tmp_path / "mlruns")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTCHA_WORK", str(tmp_path))
+        moved = Config()
+    with pytest.raises(ValueError, match="fixed_paths.py"), track(moved, "test"):
+        pass
+
+
+def test_the_record_leaves_as_one_zip(journey) -> None:
+    archive = pack_record(journey[0])
+    names = zipfile.ZipFile(archive).namelist()
+    assert archive.name == "mlruns.zip" and {"mlruns/mlflow.db", "mlruns/mlruns.json"} <= set(names)
+    assert f"mlruns/artifacts/{journey[2].run_id}/artifacts/model/model_weights.pth" in names

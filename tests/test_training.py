@@ -1,0 +1,129 @@
+"""Training: what is learned, which weights are kept, and what a person is told on the way."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.codec import CTCCodec, Reading
+from helpers.config import Config
+from helpers.data import CaptchaData, Sample, load_data
+from helpers.recipes import RECIPES, get_recipe
+from helpers.training import EpochReport, LitOCR, build, fit
+
+
+def small(tmp_path, monkeypatch, **settings) -> tuple[Config, CaptchaData]:
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    config = Config(**settings)
+    return config, load_data(config)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_batch_can_be_memorised(name, tmp_path, monkeypatch) -> None:
+    """The first sanity check of any network: a loss that teaches and a reading that belongs to it."""
+    size = (32, 64) if name == "resnet18" else (24, 80)
+    config, data = small(tmp_path, monkeypatch, recipe=name, image_size=size, synthetic_count=20, augment=False)
+    module = build(config, data)
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        if isinstance(part, torch.nn.GRU):
+            part.dropout = 0.0
+    items = [data.train[index] for index in range(4)]
+    images, texts = torch.stack([image for image, _ in items]), [text for _, text in items]
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    for step in range(300):
+        logits = module(images)
+        loss = (module.codec.warmup_loss if step < 80 else module.codec.loss)(logits, texts)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+        optimizer.step()
+        if step >= 80 and step % 10 == 0 and [r.text for r in module.codec.read(logits)] == texts:
+            return
+    pytest.fail(f"{name} cannot memorise 4 captchas: {[r.text for r in module.codec.read(logits)]} for {texts}")
+
+
+def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
+    """A training that ruins itself at the end must still give the epoch that was best."""
+    config, data = small(tmp_path, monkeypatch, image_size=(16, 64), synthetic_count=30)
+    monkeypatch.setenv("CAPTCHA_EPOCHS", "3")
+    config = Config(image_size=(16, 64))
+    losses = []
+
+    def record(row: dict[str, float]) -> None:
+        losses.append(row["val_loss"])
+
+    def on_train_epoch_start(module: LitOCR) -> None:
+        if module.current_epoch == 2:  # the last epoch starts from, and stays near, nonsense
+            for parameter in module.parameters():
+                parameter.data.normal_(0, 5)
+
+    monkeypatch.setattr(LitOCR, "on_train_epoch_start", on_train_epoch_start)
+    fitted = fit(config, data, record)
+    assert len(losses) == 3
+    assert fitted.best["epoch"] < 2 and fitted.best["val_loss"] == min(losses)
+    assert max(p.abs().max().item() for p in fitted.module.network.head.parameters()) < 5
+
+
+def test_a_seed_repeats_a_training(tmp_path, monkeypatch) -> None:
+    config, data = small(tmp_path, monkeypatch, image_size=(16, 64))
+    histories = [[row["train_loss"] for row in fit(config, load_data(config)).history] for _ in range(2)]
+    assert histories[0] == histories[1]
+    monkeypatch.setenv("CAPTCHA_SEED", "1")
+    other = Config(image_size=(16, 64))
+    assert [row["train_loss"] for row in fit(other, load_data(other)).history] != histories[0]
+
+
+@pytest.mark.parametrize(("texts", "weight", "told"), [(["", ""], 0, True), (["", "A"], 0, False), ([""], 1, False)])
+def test_blank_plateau_is_explained(texts, weight, told, capsys) -> None:
+    module = type("Module", (), {"readings": [Reading(text, 1.0) for text in texts], "warmup_weight": weight})()
+    EpochReport()._explain_plateau(module)
+    assert ("blank plateau" in capsys.readouterr().out) == told
+
+
+def test_labels_that_do_not_fit_are_named_before_training(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    texts = [f"A{i}BCD" for i in range(9)] + ["AAAAAA"]
+    samples = [Sample(tmp_path / f"picture-of-{text}.png", text) for text in texts]
+    images = np.zeros((10, 16, 32, 3), np.uint8)
+    config = Config(image_size=(16, 32))  # 8 frames; AAAAAA needs 11
+    data = CaptchaData(samples, images, ["train"] * 8 + ["val", "test"], config, get_recipe(config))
+    with pytest.raises(ValueError, match="picture-of-AAAAAA.png.*needs 11 frames"):
+        build(config, data)
+    config = Config(recipe="resnet18", image_size=(32, 64))
+    images = np.zeros((10, 32, 64, 1), np.uint8)
+    data = CaptchaData(samples, images, ["train"] * 8 + ["val", "test"], config, get_recipe(config))
+    with pytest.raises(ValueError, match="picture-of-AAAAAA.png.*reads exactly 5"):
+        build(config, data)
+
+
+def test_a_character_that_training_never_saw_counts_as_wrong(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    config = Config(image_size=(16, 32))
+    samples = [Sample(tmp_path / f"{text}.png", text) for text in ("AB", "BA", "A", "B", "AX", "BB")]
+    sides = ["train"] * 4 + ["val", "test"]
+    data = CaptchaData(samples, np.zeros((6, 16, 32, 3), np.uint8), sides, config, get_recipe(config))
+    assert data.charset == "AB"
+    fitted = fit(config, data)
+    assert "'X'" in capsys.readouterr().out
+    assert fitted.history[0]["val_exact"] == 0 and np.isnan(fitted.history[0]["val_loss"])
+
+
+def test_small_data_gets_more_epochs_unless_a_number_is_given(monkeypatch) -> None:
+    monkeypatch.delenv("CAPTCHA_TINY")
+    recipe = get_recipe(Config())
+    assert recipe.epochs_for(10**6) == recipe.epochs
+    assert recipe.epochs_for(160) * (160 // recipe.batch_size) >= recipe.steps
+    assert get_recipe(Config(epochs=3)).epochs_for(160) == 3
+
+
+def test_warm_up_passes_from_one_loss_to_the_other() -> None:
+    codec = CTCCodec("AB")
+    module = LitOCR(torch.nn.Linear(1, 1), codec, 1e-3, warmup_share=0.5)
+    trainer = type("Trainer", (), {"estimated_stepping_batches": 100, "global_step": 0})()
+    module._trainer = trainer
+    shares = []
+    for step in (0, 25, 50, 99):
+        trainer.global_step = step
+        shares.append(module.warmup_weight)
+    assert shares == [1, 0.5, 0, 0]
