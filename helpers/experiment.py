@@ -11,7 +11,7 @@ from torch import __version__ as torch_version
 
 from helpers import metrics, plots
 from helpers.codec import Reading
-from helpers.config import Config
+from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData, CaptchaDataset
 from helpers.reader import Reader, save_model
 from helpers.recipes import get_recipe
@@ -117,5 +117,6 @@ def pack_record(config: Config) -> Path:
     """`mlruns.zip` beside `mlruns`: the record as one file to take home. Prints its size and what to run there."""
     archive = pack(record_folder(config))
     print(f"{archive}  ({archive.stat().st_size / 1e6:.1f} MB)")
-    print(f"at home: python notebooks/mlflow_dashboard.py {archive.name}")
+    where, name = ("at home", archive.name) if on_kaggle() else ("here", archive)
+    print(f"see it {where}: python notebooks/mlflow_dashboard.py {name}")
     return archive

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -169,11 +170,26 @@ def open_dashboard(mlruns: Path, port: int | None = None) -> Dashboard:
 
 
 def repair_if_needed(source: Path) -> Report:
-    """Unpack a zip, repair a record that was moved; a record that is right is only read."""
-    if Path(source).is_file():
+    """Unpack a zip, repair a record that was moved; a record that is right is only read.
+
+    A zip whose files all lie unpacked beside it already is not unpacked again.
+    """
+    source = Path(source)
+    if zipfile.is_zipfile(source) and _is_unpacked(source):
+        print(f"{source} is unpacked already: opening {source.parent / 'mlruns'}")
+        source = source.parent / "mlruns"
+    if source.is_file():
         return fix_paths(source)
     report = fix_paths(source, dry_run=True)
     return fix_paths(source) if report.changed else report
+
+
+def _is_unpacked(archive: Path) -> bool:
+    """Whether every artifact of a packed record lies, with its size, in the folder `mlruns` beside it."""
+    with zipfile.ZipFile(archive) as members:
+        artifacts = [m for m in members.infolist() if m.filename.startswith("mlruns/artifacts/") and not m.is_dir()]
+    files = {archive.parent / member.filename: member.file_size for member in artifacts}
+    return bool(files) and all(file.is_file() and file.stat().st_size == size for file, size in files.items())
 
 
 def store_uri(mlruns: Path) -> str:

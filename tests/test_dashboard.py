@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlruns_tools import dashboard as tools
-from mlruns_tools.dashboard import Dashboard, _fetch, chosen_record, open_dashboard, runs_table
+from mlruns_tools.dashboard import Dashboard, _fetch, chosen_record, open_dashboard, repair_if_needed, runs_table
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths
 from tests.record import ODD, WEIGHTS, file_store, sqlite_record
 
@@ -136,3 +136,15 @@ def test_the_script_on_kaggle_shows_the_table_of_a_zip(
     assert done.returncode == 0, done.stderr
     assert "val_exact" in done.stdout and "cnn_gru_ctc" in done.stdout and "http://" not in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "mlruns.zip"]
+
+
+def test_the_same_zip_can_be_opened_again_but_not_over_another_record(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copy(sqlite_record(tmp_path_factory) / "mlruns.zip", tmp_path)
+    first = repair_if_needed(tmp_path / "mlruns.zip")
+    assert first.changed and not repair_if_needed(tmp_path / "mlruns.zip").changed
+    assert "unpacked already" in capsys.readouterr().out
+    next(path for path in (tmp_path / "mlruns" / "artifacts").rglob("*") if path.is_file()).unlink()
+    with pytest.raises(Refused, match="there already"):
+        repair_if_needed(tmp_path / "mlruns.zip")
