@@ -366,7 +366,7 @@ def load_data(config: Config) -> CaptchaData:
     source, recipe = find_source(config), get_recipe(config)
     samples = find_samples(source, config.label_pattern)
     images, reasons = decode([sample.path for sample in samples], recipe.image_size, recipe.channels)
-    bad = [(samples[index].path.name, reason) for index, reason in reasons.items()]
+    bad = [(relative_name(samples[index].path, source), reason) for index, reason in reasons.items()]
     if bad and config.on_bad == "error":
         listed = _first([f"{name} ({reason})" for name, reason in bad])
         raise DataError(f"cannot read {listed}. Mend or remove them, or set on_bad='skip' (CAPTCHA_ON_BAD=skip)")

@@ -12,7 +12,7 @@ from torch import __version__ as torch_version
 from helpers import metrics, plots
 from helpers.codec import Reading
 from helpers.config import Config, on_kaggle
-from helpers.data import CaptchaData, CaptchaDataset
+from helpers.data import CaptchaData, CaptchaDataset, relative_name
 from helpers.reader import Reader, save_model
 from helpers.recipes import get_recipe
 from helpers.tracking import TrackedRun, record_folder, track
@@ -48,23 +48,23 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
         run.figure(plots.curves(fitted.history), "figures/curves.png")
         run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")})
         readings = Reader.load(model, choose_device(config)).read(list(data.test.images))
-        score = record_test(run, data.test, readings)
+        score = record_test(run, data, readings)
         run.metrics({"train_seconds": time.perf_counter() - started})
     return Result(run.id, model, fitted.history, fitted.best, score, readings)
 
 
-def record_test(run: TrackedRun, test: CaptchaDataset, readings: Sequence[Reading]) -> metrics.Score:
-    """Scores readings of the test side and records metrics, `predictions.csv` and figures of right and wrong readings."""
-    texts = [reading.text for reading in readings]
-    score = metrics.score(texts, test.texts)
+def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading]) -> metrics.Score:
+    """Scores readings of the test side; records metrics, `predictions.csv` and figures of right and wrong readings."""
+    truths, texts = data.test.texts, [reading.text for reading in readings]
+    score = metrics.score(texts, truths)
     run.metrics(score.metrics("test"))
-    rows = [
-        (sample.path.name, sample.text, reading.text, f"{reading.confidence:.4f}", int(sample.text == reading.text))
-        for sample, reading in zip(test.samples, readings, strict=True)
-    ]
-    run.table(("file", "truth", "reading", "confidence", "right"), rows, "predictions.csv")
-    run.figure(readings_figure(test, readings), "figures/readings.png")
-    run.figure(plots.confusion_bars(metrics.confusions(texts, test.texts)), "figures/confusions.png")
+    names = [relative_name(sample.path, data.source) for sample in data.test.samples]
+    confidences = [f"{reading.confidence:.4f}" for reading in readings]
+    right = [int(text == truth) for text, truth in zip(texts, truths, strict=True)]
+    header = ("file", "truth", "reading", "confidence", "right")
+    run.table(header, list(zip(names, truths, texts, confidences, right, strict=True)), "predictions.csv")
+    run.figure(readings_figure(data.test, readings), "figures/readings.png")
+    run.figure(plots.confusion_bars(metrics.confusions(texts, truths)), "figures/confusions.png")
     return score
 
 

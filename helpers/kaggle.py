@@ -35,7 +35,7 @@ def attached_data(folder: Path = INPUT) -> Path | None:
 
     for candidate in sorted([*folder.glob("datasets/*/*"), *(p for p in folder.glob("*") if p.name != "datasets")]):
         layers = [candidate.glob("/".join("*" * depth)) for depth in (1, 2, 3)]
-        own = any(candidate.glob("**/helpers/config.py")) if candidate.is_dir() else True
+        own = any(file for depth in range(4) for file in candidate.glob("*/" * depth + "helpers/config.py"))
         if not own and any(path.suffix.lower() in IMAGE_SUFFIXES for layer in layers for path in layer):
             return candidate
     return None
