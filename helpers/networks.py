@@ -17,7 +17,14 @@ class ResNet18(nn.Module):
         self, classes: int, image_size: tuple[int, int], channels: int = 1, length: int = 4, pretrained: bool = False
     ) -> None:
         super().__init__()
-        backbone = resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)
+        try:
+            backbone = resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)
+        except OSError as error:
+            raise RuntimeError(
+                f"the ImageNet weights are not to be had ({error}): switch Internet on, put"
+                f" {ResNet18_Weights.DEFAULT.url.rpartition('/')[2]} into {torch.hub.get_dir()}/checkpoints, or leave"
+                " pretrained off"
+            ) from error
         rgb = backbone.conv1
         backbone.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         if pretrained:  # a gray image is the same value in three channels: the sum of the filters answers as RGB did

@@ -1,6 +1,7 @@
 """The architectures: the shapes that their comments state, position kept, every parameter trained."""
 
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -197,3 +198,12 @@ def test_a_recipe_takes_the_configurations_values(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(("images", "epochs"), [(32, 1200), (3200, 12), (3199, 13), (320000, 6), (5, 1200)])
 def test_epochs_make_the_recipes_steps(images: int, epochs: int) -> None:
     assert RECIPES["resnet18"].epochs_for(images) == epochs
+
+
+def test_missing_pretrained_weights_say_what_to_do(monkeypatch) -> None:
+    def offline(weights: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(networks, "resnet18", offline)
+    with pytest.raises(RuntimeError, match="switch Internet on"):
+        ResNet18(classes=10, image_size=(32, 64), pretrained=True)
