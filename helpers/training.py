@@ -110,15 +110,15 @@ class EpochReport(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
         row = {name: float(trainer.callback_metrics[name]) for name in METRICS if name in trainer.callback_metrics}
-        row |= {"epoch": trainer.current_epoch, "images_per_s": self.seen / self.train_seconds}
+        done = trainer.current_epoch + 1  # epochs are counted from 1, here and in MLflow
+        row |= {"epoch": done, "images_per_s": self.seen / self.train_seconds}
         self.history.append(row)
-        done = trainer.current_epoch + 1
-        left = (time.perf_counter() - self.started) / done * (trainer.max_epochs - done)
+        minutes, seconds = divmod(round((time.perf_counter() - self.started) / done * (trainer.max_epochs - done)), 60)
         values = "  ".join(f"{name} {row[name]:.4f}" for name in METRICS if name in row)
         warm = "  warm-up" if module.warmup_weight else ""
         print(
             f"epoch {done}/{trainer.max_epochs}  {values}  {row['images_per_s']:.0f} images/s"
-            f"  {left // 60:.0f}:{left % 60:02.0f} left{warm}",
+            f"  {minutes}:{seconds:02} left{warm}",
             flush=True,
         )
         if self.record:

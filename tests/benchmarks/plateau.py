@@ -20,7 +20,7 @@ from helpers.training import fit
 
 def first_epoch(history: list[dict[str, float]], share: float) -> str:
     """The first epoch, counted from 1, whose validation exact match reaches the share."""
-    return next((str(int(row["epoch"]) + 1) for row in history if row["val_exact"] >= share), "-")
+    return next((str(int(row["epoch"])) for row in history if row["val_exact"] >= share), "-")
 
 
 def main() -> None:
