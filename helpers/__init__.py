@@ -1,6 +1,6 @@
 """Captcha OCR: a folder of labelled captchas in, a trained, tested and tracked reader out.
 
-Read the files in the order of the data flow: config, data, transforms, networks, codec, recipes, training, tracking,
+Read the files in the order of the data flow: config, pictures, data, transforms, networks, codec, recipes, training, tracking,
 reader, metrics, plots.
 """
 

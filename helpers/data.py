@@ -2,35 +2,28 @@
 
 import csv
 import hashlib
-import io
 import multiprocessing
 import os
-import re
 import sys
 import warnings
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from helpers.config import Config, on_kaggle
 from helpers.kaggle import attached_data
+from helpers.pictures import IMAGE_SUFFIXES, DataError, decode, first_names, list_pictures, sample_text
 from helpers.recipes import Recipe, get_recipe
 from helpers.synthetic import MARKER, make_captchas
-from helpers.transforms import eval_transform, prepare, train_transform
+from helpers.transforms import eval_transform, train_transform
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {
     "train": "train",
@@ -40,23 +33,6 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
-
-
-# what Pillow and zipfile raise for damaged pictures
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    KeyError,
-    EOFError,
-    zlib.error,
-    zipfile.BadZipFile,
-    Image.DecompressionBombError,
-)
-
-
-class DataError(ValueError):
-    """Captcha files that cannot be used as they are; the message names them and says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -78,27 +54,17 @@ def find_samples(source: Path, label_pattern: str | None = None) -> list[Sample]
     if source.suffix.lower() == ".csv":
         return _from_csv(source)
     paths, others = list_pictures(source)
+    others = [path for path in others if path.name != MARKER]
     if others:
-        warnings.warn(f"{source} holds {_first([p.name for p in others])} that are no pictures", stacklevel=2)
+        warnings.warn(f"{source} holds {first_names([p.name for p in others])} that are no pictures", stacklevel=2)
     if not paths:
         raise DataError(f"{source} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
     samples = [Sample(path, sample_text(path, label_pattern)) for path in paths]
     if wrong := [sample.path.name for sample in samples if not sample.text]:
-        raise DataError(f"no text in {_first(wrong)} of {source}: label_pattern={label_pattern!r} must match the stem")
+        raise DataError(
+            f"no text in {first_names(wrong)} of {source}: label_pattern={label_pattern!r} must match the stem"
+        )
     return samples
-
-
-def list_pictures(source: Path) -> tuple[list[Path], list[Path]]:
-    """(pictures, other files) of a folder at any depth or a zip, by suffix, sorted; hidden files are passed over."""
-    if source.is_dir():
-        paths = [path for path in source.rglob("*") if path.is_file()]
-    elif zipfile.is_zipfile(source):
-        paths = [source / name for name in _open_zip(source).namelist() if not name.endswith("/")]
-    else:
-        raise DataError(f"{source} is neither a folder nor a zip nor a csv")
-    paths = sorted(p for p in paths if not p.name.startswith(".") and p.name != MARKER and "__MACOSX" not in p.parts)
-    pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    return pictures, [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
 
 
 def _from_csv(source: Path) -> list[Sample]:
@@ -115,70 +81,8 @@ def _from_csv(source: Path) -> list[Sample]:
     if not samples:
         raise DataError(f"{source} has no rows below its first line")
     if wrong := [str(sample.path.name) for sample in samples if not sample.text]:
-        raise DataError(f"{source} gives no label for {_first(wrong)}")
+        raise DataError(f"{source} gives no label for {first_names(wrong)}")
     return samples
-
-
-def sample_text(path: Path, pattern: str | None = None) -> str:
-    """The text that a file's name gives: its stem, or group 1 of the pattern; empty where the pattern does not match."""
-    if pattern is None:
-        return path.stem
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"label_pattern={pattern!r} is no regular expression: {error}") from None
-    if not compiled.groups:
-        raise DataError(f"label_pattern={pattern!r} has no group: put the text's part in parentheses")
-    match = compiled.fullmatch(path.stem)
-    return match.group(1) if match else ""
-
-
-def _first(names: Sequence[object], most: int = 5) -> str:
-    """'3 files: a, b, c', with at most `most` names."""
-    names = [str(name) for name in names]
-    return f"{len(names)} file{'s' * (len(names) > 1)}: {', '.join(names[:most])}{', ...' * (len(names) > most)}"
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    return _open_version(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _open_version(path: Path, _: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
-def open_picture(path: Path) -> Image.Image:
-    """The picture, decoded whole; a truncated one raises OSError."""
-    if not path.is_file() and (archive := next((p for p in path.parents if p.is_file()), None)):
-        content = _open_zip(archive).read(PurePosixPath(path.relative_to(archive)).as_posix())
-        picture = Image.open(io.BytesIO(content))
-    else:
-        picture = Image.open(path)
-    picture.load()
-    return picture
-
-
-def why(error: Exception) -> str:
-    """The reason that an UNREADABLE error gives, in words."""
-    known = not isinstance(error, UnidentifiedImageError)
-    return f"{type(error).__name__}: {error}" if known else "its content is no image format that Pillow knows"
-
-
-def decode(paths: Sequence[Path], image_size: tuple[int, int], channels: int) -> tuple[np.ndarray, dict[int, str]]:
-    """Pictures as uint8 (N, H, W, C), and for each that cannot be read its index and why; its image is left white."""
-    images = np.full((len(paths), *image_size, channels), 255, dtype=np.uint8)
-
-    def one(index: int) -> str | None:
-        try:
-            images[index] = prepare(open_picture(paths[index]), image_size, channels)
-        except UNREADABLE as error:
-            return why(error)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(one, range(len(paths))))
-    return images, {index: reason for index, reason in enumerate(reasons) if reason}
 
 
 def split(
@@ -228,7 +132,9 @@ def own_splits(samples: Sequence[Sample], source: Path) -> list[str] | None:
     if "train" not in sides or not {"val", "test"} & set(sides):
         return None
     if stray := [sample.path.name for sample, side in zip(samples, sides, strict=True) if side is None]:
-        raise DataError(f"{_first(stray)} of {source} stand beside its folders train, val, test: move them into one")
+        raise DataError(
+            f"{first_names(stray)} of {source} stand beside its folders train, val, test: move them into one"
+        )
     return sides
 
 
@@ -327,7 +233,7 @@ class CaptchaData(pl.LightningDataModule):
         lines += [f"texts of {' or '.join(map(str, lengths))} characters out of {len(self.charset)}: {self.charset}"]
         lines += [f"images {self.train.images.shape[1:]} (height, width, channels), kept as {self.train.images.dtype}"]
         if self.bad:
-            lines.append(f"left out: {_first([f'{name} ({reason})' for name, reason in self.bad])}")
+            lines.append(f"left out: {first_names([f'{name} ({reason})' for name, reason in self.bad])}")
         return "\n".join(lines)
 
     def split_rows(self) -> list[tuple[str, str, str]]:
@@ -368,7 +274,7 @@ def load_data(config: Config) -> CaptchaData:
     images, reasons = decode([sample.path for sample in samples], recipe.image_size, recipe.channels)
     bad = [(relative_name(samples[index].path, source), reason) for index, reason in reasons.items()]
     if bad and config.on_bad == "error":
-        listed = _first([f"{name} ({reason})" for name, reason in bad])
+        listed = first_names([f"{name} ({reason})" for name, reason in bad])
         raise DataError(f"cannot read {listed}. Mend or remove them, or set on_bad='skip' (CAPTCHA_ON_BAD=skip)")
     good = [index for index in range(len(samples)) if index not in reasons]
     if not good:

@@ -7,8 +7,9 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
 from helpers.config import Config
-from helpers.data import CaptchaDataset, DataError, decode, find_samples, load_data, relative_name
+from helpers.data import CaptchaDataset, find_samples, load_data, relative_name
 from helpers.experiment import train
+from helpers.pictures import DataError, decode
 from helpers.reader import Reader
 from helpers.tracking import best_run, record_folder, tracking_uri
 from helpers.transforms import eval_transform

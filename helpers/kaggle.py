@@ -31,7 +31,7 @@ def prepare() -> None:
 
 def attached_data(folder: Path = INPUT) -> Path | None:
     """The first attached data set that holds pictures, in both mount layouts; the project's own copy is passed over."""
-    from helpers.data import IMAGE_SUFFIXES  # not above: the packages it needs may still be missing
+    from helpers.pictures import IMAGE_SUFFIXES  # not above: the packages it needs may still be missing
 
     for candidate in sorted([*folder.glob("datasets/*/*"), *(p for p in folder.glob("*") if p.name != "datasets")]):
         layers = [candidate.glob("/".join("*" * depth)) for depth in (1, 2, 3)]

@@ -20,7 +20,7 @@ from torch import nn
 from helpers import metrics
 from helpers.codec import Codec, FixedLengthCodec, Reading
 from helpers.config import Config
-from helpers.data import UNREADABLE, DataError, list_pictures, open_picture, sample_text, why
+from helpers.pictures import UNREADABLE, DataError, list_pictures, open_picture, sample_text, why
 from helpers.recipes import RECIPES, Recipe
 from helpers.transforms import eval_transform, prepare
 

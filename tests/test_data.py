@@ -19,14 +19,12 @@ from helpers.data import (
     SPLITS,
     CaptchaData,
     CaptchaDataset,
-    DataError,
     Sample,
     find_samples,
     load_data,
-    open_picture,
-    sample_text,
     split,
 )
+from helpers.pictures import DataError, open_picture, sample_text
 from helpers.recipes import get_recipe
 
 PNG = "89504E470D0A1A0A"
