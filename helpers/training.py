@@ -95,6 +95,7 @@ class EpochReport(Callback):
         self.history: list[dict[str, float]] = []
         self.record = record
         self.seen = 0  # images this epoch
+        self.explained = False  # the plateau, once
 
     def on_train_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.started = time.perf_counter()
@@ -127,13 +128,18 @@ class EpochReport(Callback):
 
     def _explain_plateau(self, module: LitOCR) -> None:
         empty = sum(not reading.text for reading in module.readings) / max(1, len(module.readings))
-        if empty >= PLATEAU_SHARE and not module.warmup_weight:
-            print(
-                f"  {empty:.0%} of the validation readings are empty: the network sits on the blank plateau, where saying"
-                " nothing is the cheapest answer it knows. It may leave by itself; sooner with a larger warmup_share,"
-                " more epochs, or augment=False to begin with. If it stays, check that the labels belong to the pictures.",
-                flush=True,
-            )
+        if empty < PLATEAU_SHARE or module.warmup_weight:
+            return
+        if self.explained:
+            print("  still on the blank plateau", flush=True)
+            return
+        self.explained = True
+        print(
+            f"  {empty:.0%} of the validation readings are empty: the network sits on the blank plateau, where saying"
+            " nothing is the cheapest answer it knows. It may leave by itself; sooner with a larger warmup_share, more"
+            " epochs, or augment=False to begin with. If it stays, check that the labels belong to the pictures.",
+            flush=True,
+        )
 
 
 def choose_device(config: Config) -> str:

@@ -77,8 +77,11 @@ def test_a_seed_repeats_a_training(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(("texts", "weight", "told"), [(["", ""], 0, True), (["", "A"], 0, False), ([""], 1, False)])
 def test_blank_plateau_is_explained(texts, weight, told, capsys) -> None:
     module = type("Module", (), {"readings": [Reading(text, 1.0) for text in texts], "warmup_weight": weight})()
-    EpochReport()._explain_plateau(module)
-    assert ("blank plateau" in capsys.readouterr().out) == told
+    report = EpochReport()
+    report._explain_plateau(module)
+    assert ("cheapest answer" in capsys.readouterr().out) == told
+    report._explain_plateau(module)  # explained once, then only noted
+    assert ("still on the blank plateau" in (output := capsys.readouterr().out)) == told and "cheapest" not in output
 
 
 def test_labels_that_do_not_fit_are_named_before_training(tmp_path, monkeypatch) -> None:
