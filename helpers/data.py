@@ -90,7 +90,7 @@ def split(
 ) -> list[str]:
     """'train', 'val' or 'test' per sample. Samples with the same text or the same image always stand on one side.
 
-    Groups are ordered by a seeded hash of their text, so neither the order of the files nor other files matter to it.
+    Groups are ordered by a seeded hash of their text, so that the order of the files does not matter.
     """
     groups = _groups(samples, images)
     order = sorted(set(groups), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
