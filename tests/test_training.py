@@ -130,3 +130,13 @@ def test_warm_up_passes_from_one_loss_to_the_other() -> None:
         trainer.global_step = step
         shares.append(module.warmup_weight)
     assert shares == [1, 0.5, 0, 0]
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_any_number_of_steps_has_a_schedule(steps) -> None:
+    module = LitOCR(torch.nn.Linear(1, 1), CTCCodec("AB"), 1e-3)
+    module._trainer = type("Trainer", (), {"estimated_stepping_batches": steps})()
+    configured = module.configure_optimizers()
+    for _ in range(steps):
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
