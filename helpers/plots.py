@@ -1,5 +1,6 @@
 """Figures of a training and of what it reads: histories, images (H, W, C) and strings in, `Figure` out; no pyplot."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 
@@ -28,11 +29,20 @@ NAMES = {
 }
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows as a picture, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=80)
+        return picture.getvalue()
+
+
 def curves(history: Sequence[dict[str, float]]) -> Figure:
     """Losses (left) and reading (right) over the epochs; a row may lack any key but `epoch`."""
     if not history:
         raise ValueError("no history to draw: at least one row with `epoch` is expected")
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = NotebookFigure(figsize=(10, 4), layout="constrained")
     losses, reading = figure.subplots(1, 2)
     for axes, names in ((losses, ("train_loss", "val_loss")), (reading, ("val_exact", "val_cer"))):
         for name in names:
@@ -89,7 +99,7 @@ def compare(truth: str, reading: str) -> str:
 def confusion_bars(confusions: Counter[tuple[str, str]], most: int = 15) -> Figure:
     """The `most` frequent (true, read) errors of `helpers.metrics.confusions`, longest bar on top."""
     rows = sorted(((n, pair) for pair, n in confusions.items() if n > 0), key=lambda row: (-row[0], row[1]))[:most]
-    figure = Figure(figsize=(7, 1.5 + 0.28 * max(len(rows), 3)), layout="constrained")
+    figure = NotebookFigure(figsize=(7, 1.5 + 0.28 * max(len(rows), 3)), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel="how often (characters)", ylabel="confusion (truth and reading)")
     axes.set_title(f"The {len(rows)} most frequent of {len(+confusions)} confusions" if rows else "Confusions")
@@ -118,7 +128,7 @@ def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
     labels = sorted({*true, *read}, key=lambda label: (label == NOTHING, label))
     shares = count_pairs(true, read, labels=labels, normalize="true")  # (K, K)
     side = max(4.0, 0.3 * len(labels) + 2)  # inches
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = NotebookFigure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(shares, display_labels=labels)
     display.plot(include_values=False, cmap="Blues", ax=axes, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
@@ -144,7 +154,9 @@ def _picture_grid(
     rows = -(-len(images) // columns)
     heights, widths = ({image.shape[axis] for image in images} for axis in (0, 1))
     picture = 2.6 * max(image.shape[0] / image.shape[1] for image in images)  # inches high at 2.6 wide
-    figure = Figure(figsize=(2.8 * columns + 0.4, rows * (picture + 0.18 * lines + 0.2) + 0.8), layout="constrained")
+    figure = NotebookFigure(
+        figsize=(2.8 * columns + 0.4, rows * (picture + 0.18 * lines + 0.2) + 0.8), layout="constrained"
+    )
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, image in zip(grid, images, strict=False):
         axes.imshow(image.squeeze(2) if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)

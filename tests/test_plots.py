@@ -8,6 +8,7 @@ from io import BytesIO
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 
 from helpers.metrics import confusions
@@ -49,6 +50,7 @@ def examples() -> dict[str, Figure]:
 def test_every_figure_is_drawn_and_has_a_title_and_axis_names(name: str) -> None:
     figure = examples()[name]
     assert drawn(figure)[:4] == b"\x89PNG"
+    assert "image/png" in DisplayFormatter().format(figure)[0], "a notebook would show no picture"
     assert figure.get_suptitle() or all(axes.get_title() for axes in figure.axes)
     for axes in figure.axes:
         assert axes.get_xlabel() or "pixels" in figure.get_supxlabel()
