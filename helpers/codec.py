@@ -1,6 +1,6 @@
 """What logits (B, T, K) mean: a codec gives the loss of texts and reads texts back. Only here live ids, blanks and frames.
 
-Every codec has the same members: `charset`, `classes` (K), `check`, `loss`, `warmup_loss`, `read`.
+Every codec has the same members: `charset`, `classes` (K), `steps`, `check`, `loss`, `warmup_loss`, `read`.
 """
 
 from collections.abc import Sequence
@@ -50,6 +50,10 @@ class FixedLengthCodec(Codec):
         self.length = length
         self.classes = len(charset)
 
+    def steps(self, text: str) -> int:
+        """The positions (T) that the text needs."""
+        return len(text)
+
     def check(self, text: str, steps: int) -> None:
         """Raises ValueError where the text cannot be read from `steps` (T) positions."""
         if steps != self.length:
@@ -86,12 +90,15 @@ class CTCCodec(Codec):
         self.classes = len(charset) + 1
         self._characters = np.array(["", *charset])  # by class id; the blank spells nothing
 
+    def steps(self, text: str) -> int:
+        """The frames (T) that the text needs: one per character, and a blank between two equal neighbours."""
+        return len(text) + sum(left == right for left, right in zip(text, text[1:], strict=False))
+
     def check(self, text: str, steps: int) -> None:
-        """Raises ValueError where `steps` (T) frames cannot spell the text: two equal neighbours need a blank between."""
-        repeats = sum(left == right for left, right in zip(text, text[1:], strict=False))
-        if len(text) + repeats > steps:
+        """Raises ValueError where `steps` (T) frames cannot spell the text."""
+        if (needed := self.steps(text)) > steps:
             raise ValueError(
-                f"{text!r} needs {len(text) + repeats} frames ({len(text)} characters and {repeats} blanks between equal"
+                f"{text!r} needs {needed} frames ({len(text)} characters and {needed - len(text)} blanks between equal"
                 f" neighbours), the network gives {steps}: use wider images or a network with less pooling"
             )
 

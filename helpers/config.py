@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 PREFIX = "CAPTCHA_"
+SYNTHETIC = "synthetic:"  # how a description of captchas that are made in memory begins
 PROJECT = Path(__file__).resolve().parent.parent
 KAGGLE_WORK = Path("/kaggle/working")
 
@@ -24,7 +25,7 @@ class Config:
     """
 
     recipe: str = "cnn_gru_ctc"  # a name in helpers.recipes.RECIPES
-    data: Path | None = None  # folder, zip or csv of labelled captchas; None: attached on Kaggle, else synthetic
+    data: Path | str | None = None  # folder, zip, table or list of captchas, or "synthetic:..."; None: what is attached
     work: Path | None = None  # output folder; None: /kaggle/working on Kaggle, else work/ in the project
     experiment: str = "captcha-ocr"  # name of the MLflow experiment
     seed: int = 0
@@ -34,11 +35,18 @@ class Config:
     warmup_share: float | None = None  # of all steps, in [0, 1): how long the codec's warm-up loss takes part
     patience: int = 15  # epochs without a better validation result before training stops
     image_size: tuple[int, int] | None = None  # (height, width), pixels: "40x150" in the environment
+    aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their shape, "auto": squeeze where all have one
     charset: str | None = None  # None: the characters of the training texts
+    case: str = "keep"  # "keep", "upper" or "lower" case of the texts
     label_pattern: str | None = None  # regex on the file-name stem whose group 1 is the text; None: the whole stem
-    on_bad: str = "error"  # "error" or "skip" files that cannot be read
+    file_column: str | None = None  # of a table; None: file, filename, image or path
+    label_column: str | None = None  # of a table; None: label or text
+    on_bad: str = "error"  # "error" or "skip" files that cannot be used
+    cache: bool = True  # keep decoded pictures on disk for the next run
     val_share: float = 0.1  # of the texts, in (0, 1)
     test_share: float = 0.1  # of the texts, in (0, 1)
+    folds: int | None = None  # of a cross-validation; None: one split by val_share and test_share
+    fold: int = 0  # which fold is tested, from 0
     augment: bool = True
     pretrained: bool = False  # ImageNet weights, for the recipes that have them
     device: str = "auto"  # "auto", "cpu" or "cuda"
@@ -57,7 +65,7 @@ class Config:
         work = self.work or (KAGGLE_WORK if on_kaggle() else PROJECT / "work")
         object.__setattr__(self, "work", Path(work).expanduser().absolute())
         if self.data is not None:
-            object.__setattr__(self, "data", Path(self.data).expanduser().absolute())
+            object.__setattr__(self, "data", as_source(self.data))
         self._check()
 
     def __str__(self) -> str:
@@ -68,6 +76,10 @@ class Config:
     def _check(self) -> None:
         rules = {
             "on_bad": (self.on_bad in ("error", "skip"), "'error' or 'skip'"),
+            "aspect": (self.aspect in ("auto", "keep", "squeeze"), "'auto', 'keep' or 'squeeze'"),
+            "case": (self.case in ("keep", "upper", "lower"), "'keep', 'upper' or 'lower'"),
+            "folds": (self.folds is None or self.folds >= 2, "a whole number of at least 2"),
+            "fold": (0 <= self.fold < (self.folds or 1), "a whole number from 0 and below folds"),
             "device": (self.device in ("auto", "cpu", "cuda"), "'auto', 'cpu' or 'cuda'"),
             "val_share": (0 < self.val_share < 1, "a share between 0 and 1"),
             "test_share": (0 < self.test_share < 1 - self.val_share, "a share between 0 and 1 - val_share"),
@@ -81,6 +93,11 @@ class Config:
         for name, (right, valid) in rules.items():
             if not right:
                 raise ValueError(f"{name}={getattr(self, name)!r} cannot be used: it must be {valid}")
+
+
+def as_source(data: str | Path) -> Path | str:
+    """Where captchas lie, as an absolute path; a text that begins with `synthetic:` says how they are made instead."""
+    return str(data) if str(data).startswith(SYNTHETIC) else Path(data).expanduser().absolute()
 
 
 # what `tiny=True` changes; only a variable of the environment is stronger
@@ -118,7 +135,7 @@ def _parse(kind: str, text: str) -> object:
         if not (x and height.isdigit() and width.isdigit()):
             raise ValueError("HEIGHTxWIDTH in pixels is expected, such as 40x150")
         return int(height), int(width)
-    for name, convert in (("Path", Path), ("int", int), ("float", float)):
+    for name, convert in (("Path | str", as_source), ("Path", Path), ("int", int), ("float", float)):
         if name in kind:
             return convert(text)
     return text

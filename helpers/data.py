@@ -1,148 +1,46 @@
-"""Captchas on disk to batches: samples found and split by name, decoded once into memory, served by a Lightning module."""
+"""Captchas to batches: found, audited, split, and served from memory by a Lightning module.
 
-import csv
+On the command line, an audit before any training: `python -m helpers.data FOLDER_ZIP_OR_CSV`.
+"""
+
+import argparse
 import hashlib
 import multiprocessing
 import os
 import sys
-import warnings
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from helpers import plots
+from helpers.audit import RARE, Audit, audit
 from helpers.config import Config, on_kaggle
+from helpers.decoding import Picture, decode, images_differ_in_shape, look_at
 from helpers.kaggle import attached_data
-from helpers.pictures import IMAGE_SUFFIXES, DataError, decode, first_names, list_pictures, sample_text
+from helpers.pictures import DataError, first_names
 from helpers.recipes import Recipe, get_recipe
-from helpers.synthetic import MARKER, make_captchas
+from helpers.samples import LISTS, SPLITS, TABLES, Sample, find_samples, one_spelling, relative_name
+from helpers.splits import on_two_sides, split_folds, split_sides
+from helpers.synthetic import Synthetic, make_captchas
 from helpers.transforms import eval_transform, train_transform
 
-SPLITS = ("train", "val", "test")
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One captcha: where its picture lies and its text. A picture in a zip has the path `archive.zip/name.png`."""
-
-    path: Path
-    text: str
-
-
-def find_samples(source: Path, label_pattern: str | None = None) -> list[Sample]:
-    """All captchas of a folder (any depth), a zip, or a csv with the columns `file,label`, in order of their names.
-
-    The text is the file-name stem, or group 1 of `label_pattern` where it matches the whole stem. Files that are not
-    pictures by their suffix are named in a warning. Raises DataError where nothing is found or a name does not match.
-    """
-    if not source.exists():
-        raise DataError(f"{source} does not exist: name a folder, a zip or a csv of labelled captchas")
-    if source.suffix.lower() == ".csv":
-        return _from_csv(source)
-    paths, others = list_pictures(source)
-    others = [path for path in others if path.name != MARKER]
-    if others:
-        warnings.warn(f"{source} holds {first_names([p.name for p in others])} that are no pictures", stacklevel=2)
-    if not paths:
-        raise DataError(f"{source} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    samples = [Sample(path, sample_text(path, label_pattern)) for path in paths]
-    if wrong := [sample.path.name for sample in samples if not sample.text]:
-        raise DataError(
-            f"no text in {first_names(wrong)} of {source}: label_pattern={label_pattern!r} must match the stem"
-        )
-    return samples
-
-
-def _from_csv(source: Path) -> list[Sample]:
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"file", "label"} <= set(rows.fieldnames or ()):
-                raise DataError(
-                    f"{source} has the columns {rows.fieldnames}: `file,label` is expected in its first line"
-                )
-            samples = [Sample(source.parent / (row["file"] or ""), row["label"] or "") for row in rows]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source} is not UTF-8 ({error}): save it as UTF-8") from None
-    if not samples:
-        raise DataError(f"{source} has no rows below its first line")
-    if wrong := [str(sample.path.name) for sample in samples if not sample.text]:
-        raise DataError(f"{source} gives no label for {first_names(wrong)}")
-    return samples
-
-
-def split(
-    samples: Sequence[Sample], images: np.ndarray, seed: int, val_share: float = 0.1, test_share: float = 0.1
-) -> list[str]:
-    """'train', 'val' or 'test' per sample. Samples with the same text or the same image always stand on one side.
-
-    Groups are ordered by a seeded hash of their text, so that the order of the files does not matter.
-    """
-    groups = _groups(samples, images)
-    order = sorted(set(groups), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
-    test, val = (max(1, round(share * len(order))) for share in (test_share, val_share))
-    if len(order) <= test + val:
-        raise DataError(f"{len(order)} different captchas are too few to split into train, val and test")
-    side = (
-        dict.fromkeys(order, "train") | dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test:][:val], "val")
-    )
-    return [side[key] for key in groups]
-
-
-def _groups(samples: Sequence[Sample], images: np.ndarray) -> list[str]:
-    """Per sample the smallest text of those it is tied to, through equal texts or equal images."""
-    parent: dict[object, object] = {}
-
-    def root(key: object) -> object:
-        while parent.setdefault(key, key) != key:
-            parent[key] = key = parent[parent[key]]
-        return key
-
-    for sample, image in zip(samples, images, strict=True):
-        parent[root(hashlib.sha256(image.tobytes()).digest())] = root(sample.text)
-    smallest: dict[object, str] = {}
-    for sample in samples:
-        smallest[root(sample.text)] = min(sample.text, smallest.get(root(sample.text), sample.text))
-    return [smallest[root(sample.text)] for sample in samples]
-
-
-def own_splits(samples: Sequence[Sample], source: Path) -> list[str] | None:
-    """The side that `train`, `val` and `test` folders below the source give each sample; None where there are none.
-
-    Raises DataError for pictures beside those folders, since no side is theirs.
-    """
-    sides = [
-        next((SPLIT_FOLDERS[part.lower()] for part in parts if part.lower() in SPLIT_FOLDERS), None)
-        for parts in (sample.path.relative_to(source).parts[:-1] for sample in samples)
-    ]
-    if "train" not in sides or not {"val", "test"} & set(sides):
-        return None
-    if stray := [sample.path.name for sample, side in zip(samples, sides, strict=True) if side is None]:
-        raise DataError(
-            f"{first_names(stray)} of {source} stand beside its folders train, val, test: move them into one"
-        )
-    return sides
+SHOWN = 24  # captchas on a contact sheet
 
 
 class CaptchaDataset(Dataset):
     """Decoded images with their texts: item i is (float tensor (C, H, W), text)."""
 
-    def __init__(self, images: np.ndarray, samples: Sequence[Sample], transform: object) -> None:
-        self.images = images  # uint8 (N, H, W, C)
+    def __init__(self, images: Sequence[np.ndarray], samples: Sequence[Sample], transform: object) -> None:
+        self.images = list(images)  # uint8 (H, W, C) each, of one height
         self.samples = list(samples)
         self.transform = transform
 
@@ -157,10 +55,37 @@ class CaptchaDataset(Dataset):
         return [sample.text for sample in self.samples]
 
 
-def relative_name(path: Path, source: Path | None) -> str:
-    """The name under which split lists know a picture: relative to its folder, zip or csv, with forward slashes."""
-    base = source.parent if source and source.suffix.lower() == ".csv" else source
-    return path.relative_to(base).as_posix() if base and path.is_relative_to(base) else str(path)
+class WidthBatches(Sampler[list[int]]):
+    """Batches of images of one width. With a generator in an order drawn anew in each pass, else in order.
+
+    A training whose images have all one width goes without its last batch where that is not full.
+    """
+
+    def __init__(self, widths: Sequence[int], batch_size: int, generator: torch.Generator | None = None) -> None:
+        self.groups: dict[int, list[int]] = defaultdict(list)
+        for index, width in enumerate(widths):
+            self.groups[width].append(index)
+        self.batch_size, self.generator = batch_size, generator
+        self.whole_only = generator is not None and len(self.groups) == 1 and len(widths) > batch_size
+
+    def __len__(self) -> int:
+        if self.whole_only:
+            return sum(len(group) // self.batch_size for group in self.groups.values())
+        return sum(-(-len(group) // self.batch_size) for group in self.groups.values())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = []
+        for group in self.groups.values():
+            order = [group[place] for place in self._order(len(group))]
+            batches += [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        if self.whole_only:
+            batches = [batch for batch in batches if len(batch) == self.batch_size]
+        yield from (batches[place] for place in self._order(len(batches)))
+
+    def _order(self, count: int) -> list[int]:
+        return (
+            list(range(count)) if self.generator is None else torch.randperm(count, generator=self.generator).tolist()
+        )
 
 
 def collate(items: Sequence[tuple[Tensor, str]]) -> tuple[Tensor, list[str]]:
@@ -176,20 +101,21 @@ def seed_worker(_: int) -> None:
 
 
 class CaptchaData(pl.LightningDataModule):
-    """The three sides of a data set, in memory. Print it to see what it holds."""
+    """The three sides of a data set, in memory. Print it to see what it holds, and its `audit` to see what is wrong."""
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        images: np.ndarray,
+        images: Sequence[np.ndarray],
         sides: Sequence[str],
         config: Config,
         recipe: Recipe,
         bad: Sequence[tuple[str, str]] = (),
-        source: Path | None = None,
+        source: Path | str = "",
+        audit: Audit | None = None,
     ) -> None:
         super().__init__()
-        self.batch_size, self.seed, self.bad, self.source = recipe.batch_size, config.seed, list(bad), source
+        self.recipe, self.seed, self.bad, self.source, self.audit = recipe, config.seed, list(bad), source, audit
         self.workers = _workers() if config.workers is None else config.workers
         evaluate = eval_transform(recipe.mean, recipe.std)
         train = train_transform(recipe.mean, recipe.std, config.seed) if config.augment else evaluate
@@ -197,10 +123,11 @@ class CaptchaData(pl.LightningDataModule):
         for side in SPLITS:
             chosen = [index for index, name in enumerate(sides) if name == side]
             transform = train if side == "train" else evaluate
-            self.sides[side] = CaptchaDataset(images[chosen], [samples[i] for i in chosen], transform)
+            self.sides[side] = CaptchaDataset([images[i] for i in chosen], [samples[i] for i in chosen], transform)
         self.train, self.val, self.test = (self.sides[side] for side in SPLITS)
         self.charset = config.charset or "".join(sorted(set("".join(self.train.texts))))
         self.text_length = Counter(map(len, self.train.texts)).most_common(1)[0][0]
+        self.shared = on_two_sides(samples, sides)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, shuffle=True)
@@ -212,33 +139,52 @@ class CaptchaData(pl.LightningDataModule):
         return self._loader(self.test)
 
     def _loader(self, dataset: CaptchaDataset, shuffle: bool = False) -> DataLoader:
-        workers = self.workers if shuffle else 0
+        workers, size = (self.workers, self.recipe.batch_size) if shuffle else (0, max(64, self.recipe.batch_size))
+        generator = torch.Generator().manual_seed(self.seed) if shuffle else None
         return DataLoader(
             dataset,
-            self.batch_size if shuffle else max(64, self.batch_size),
-            shuffle=shuffle,
-            drop_last=shuffle and len(dataset) > self.batch_size,
+            batch_sampler=WidthBatches([image.shape[1] for image in dataset.images], size, generator),
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=False,
             worker_init_fn=seed_worker,
             multiprocessing_context="fork" if workers else None,
-            generator=torch.Generator().manual_seed(self.seed) if shuffle else None,
+            generator=generator,
             pin_memory=torch.cuda.is_available(),
         )
 
     def __str__(self) -> str:
-        lengths = sorted(set(map(len, self.train.texts)))
         lines = [f"captchas of {self.source}: " + ", ".join(f"{len(self.sides[s])} {s}" for s in SPLITS)]
-        lines += [f"texts of {' or '.join(map(str, lengths))} characters out of {len(self.charset)}: {self.charset}"]
-        lines += [f"images {self.train.images.shape[1:]} (height, width, channels), kept as {self.train.images.dtype}"]
+        for length in sorted({len(text) for side in SPLITS for text in self.sides[side].texts}):
+            counts = [f"{sum(len(t) == length for t in self.sides[s].texts)} {s}" for s in SPLITS]
+            lines.append(f"texts of {length} characters: " + ", ".join(counts))
+        lines.append(f"charset of {len(self.charset)}: {self.charset}")
+        widths = sorted({image.shape[1] for image in self.train.images})
+        (height, _, channels), wide = self.train.images[0].shape, f"{widths[0]} to {widths[-1]}" * (len(widths) > 1)
+        lines.append(f"images {height} high, {wide or widths[0]} wide (pixels), {channels} channels, kept as uint8")
         if self.bad:
             lines.append(f"left out: {first_names([f'{name} ({reason})' for name, reason in self.bad])}")
+        if self.shared:
+            some = ", ".join(map(repr, self.shared[:5]))
+            lines.append(f"WARNING: the source's own split has {len(self.shared)} texts on two sides, such as {some}:")
+            lines.append("figures of its sides flatter, since what was learned by heart counts as read")
         return "\n".join(lines)
 
     def split_rows(self) -> list[tuple[str, str, str]]:
-        """(file, label, split) per sample; the file's name is relative to the source."""
+        """(file, text, split) per sample; the file's name is relative to the source."""
         return [(relative_name(s.path, self.source), s.text, side) for side in SPLITS for s in self.sides[side].samples]
+
+    def contact_sheet(self, shown: int = SHOWN) -> Figure:
+        """Captchas of the training side with their texts."""
+        return contact_sheet(self.train.samples, self.train.images, shown)
+
+
+def contact_sheet(samples: Sequence[Sample], images: Sequence[np.ndarray], shown: int = SHOWN) -> Figure:
+    """Captchas with their texts: one for each length of text and each width, then others evenly from the whole set."""
+    kinds = {(len(s.text), image.shape[1]): i for i, (s, image) in enumerate(zip(samples, images, strict=True))}
+    spread = [round(place * (len(samples) - 1) / max(1, shown - 1)) for place in range(shown)]
+    chosen = sorted(dict.fromkeys([*list(kinds.values())[: shown // 2], *spread]))[:shown]
+    return plots.samples_grid([images[i] for i in chosen], [samples[i].text for i in chosen])
 
 
 def _workers() -> int:
@@ -248,7 +194,7 @@ def _workers() -> int:
     return min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
 
 
-def find_source(config: Config) -> Path:
+def find_source(config: Config) -> Path | str:
     """The captchas that the configuration names, else those attached on Kaggle, else synthetic ones, made when missing."""
     if config.data is not None:
         return config.data
@@ -263,46 +209,114 @@ def find_source(config: Config) -> Path:
     return make_captchas(folder, config.synthetic_count, length=length, image_size=recipe.image_size)
 
 
+@dataclass(frozen=True)
+class Collection:
+    """Everything found in a source, before anything is left out: samples, their pictures, and the audit of both."""
+
+    source: Path | str
+    samples: list[Sample]
+    pictures: list[Picture]  # one per sample
+    recipe: Recipe  # its `aspect` decided
+    audit: Audit
+
+    def usable(self, on_bad: str) -> tuple[list[Sample], list[np.ndarray], list[tuple[str, str]]]:
+        """(samples, their images uint8 (H, W, C), what was left out and why).
+
+        Raises DataError for the errors of the audit; with `on_bad="skip"` the files that they name are left out.
+        """
+        if self.audit.errors and on_bad == "error":
+            raise DataError("\n".join(map(str, self.audit.errors)))
+        bad = {name: f"{error.about}: {reason}" for error in self.audit.errors for name, reason in error.files}
+        good = [i for i, s in enumerate(self.samples) if relative_name(s.path, self.source) not in bad]
+        if not good:
+            raise DataError(f"{self.source} holds no captcha that can be used: {first_names(list(bad.items()))}")
+        return [self.samples[i] for i in good], [self.pictures[i].image for i in good], list(bad.items())
+
+
+def collect(config: Config, recipe: Recipe | None = None, rare: int = RARE) -> Collection:
+    """Finds, decodes and audits the captchas that a configuration names, for its recipe or a given one."""
+    source, recipe = find_source(config), recipe or get_recipe(config)
+    if isinstance(source, Path):
+        samples = find_samples(source, config.label_pattern, config.case, config.file_column, config.label_column)
+        pictures = _decoded(config, source, samples, recipe)
+        if recipe.aspect == "auto" and not (recipe.fixed_length and images_differ_in_shape(pictures)):
+            recipe = replace(recipe, aspect="keep" if images_differ_in_shape(pictures) else "squeeze")
+            pictures = _decoded(config, source, samples, recipe) if recipe.aspect == "keep" else pictures
+    else:
+        spec = Synthetic.parse(source, image_size=recipe.image_size, length=4 if recipe.fixed_length else 5)
+        recipe = replace(recipe, aspect="squeeze" if recipe.aspect == "auto" else recipe.aspect)
+        source, samples = str(spec), [Sample(Path(f"{t}.png"), one_spelling(t, config.case)) for t in spec.texts()]
+        keep = recipe.aspect == "keep"
+        pictures = [look_at(content, recipe.image_size, recipe.channels, keep) for content in spec.pictures()]
+    by_name = isinstance(source, Path) and (source.is_dir() or source.suffix.lower() not in TABLES | LISTS)
+    return Collection(
+        source, samples, pictures, recipe, audit(source, samples, pictures, recipe, config.charset, rare, by_name)
+    )
+
+
+def _decoded(config: Config, source: Path, samples: Sequence[Sample], recipe: Recipe) -> list[Picture]:
+    """The pictures of the samples for the recipe, from the cache where they are known."""
+    paths, keep = [sample.path for sample in samples], recipe.aspect == "keep"
+    if not config.cache:
+        return decode(paths, recipe.image_size, recipe.channels, keep)
+    # on Kaggle not under the work folder, all of which becomes the notebook's output
+    folder = Path(tempfile.gettempdir()) / "captcha-ocr-cache" if on_kaggle() else config.work / "cache"
+    facts = f"{source}|{recipe.image_size}|{recipe.channels}|{keep}"
+    name = f"{source.stem}-{hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()}.npz"
+    return decode(paths, recipe.image_size, recipe.channels, keep, folder / name)
+
+
 def load_data(config: Config) -> CaptchaData:
-    """Finds, decodes and splits the captchas that a configuration names, for its recipe.
+    """Finds, decodes, audits and splits the captchas that a configuration names, for its recipe.
 
-    Pictures that cannot be read raise a DataError that names the first ones; with `on_bad="skip"` they are left out and
-    recorded in `.bad`.
+    Errors of the audit raise a DataError that names the first files of each; with `on_bad="skip"` those files are left
+    out and recorded in `.bad`.
     """
-    source, recipe = find_source(config), get_recipe(config)
-    samples = find_samples(source, config.label_pattern)
-    images, reasons = decode([sample.path for sample in samples], recipe.image_size, recipe.channels)
-    bad = [(relative_name(samples[index].path, source), reason) for index, reason in reasons.items()]
-    if bad and config.on_bad == "error":
-        listed = first_names([f"{name} ({reason})" for name, reason in bad])
-        raise DataError(f"cannot read {listed}. Mend or remove them, or set on_bad='skip' (CAPTCHA_ON_BAD=skip)")
-    good = [index for index in range(len(samples)) if index not in reasons]
-    if not good:
-        raise DataError(f"{source} holds no picture that can be read")
-    samples, images = [samples[index] for index in good], images[good]
-    own = None if source.suffix.lower() == ".csv" else own_splits(samples, source)
-    return CaptchaData(samples, images, split_sides(samples, images, own, config), config, recipe, bad, source)
-
-
-def split_sides(samples: Sequence[Sample], images: np.ndarray, sides: list[str] | None, config: Config) -> list[str]:
-    """The folder's own split where it has one, else a seeded one; a missing side is cut from the training side."""
-    if sides is None:
-        return split(samples, images, config.seed, config.val_share, config.test_share)
-    sides = list(sides)
-    for missing, share in (("val", config.val_share), ("test", config.test_share)):
-        if missing not in sides:
-            train = [index for index, side in enumerate(sides) if side == "train"]
-            cut = split([samples[i] for i in train], images[train], config.seed, 1e-9, share)
-            for index, side in zip(train, cut, strict=True):
-                sides[index] = missing if side == "test" else "train"
-    groups = _groups(samples, images)
-    seen: dict[str, set[str]] = {}
-    for key, side in zip(groups, sides, strict=True):
-        seen.setdefault(key, set()).add(side)
-    if shared := sorted(key for key, names in seen.items() if len(names) > 1):
-        warnings.warn(
-            f"the folder's own split has {len(shared)} texts or images on two sides (such as {shared[:5]}):"
-            " its figures will flatter",
-            stacklevel=2,
+    found = collect(config)
+    samples, images, bad = found.usable(config.on_bad)
+    if config.folds is not None:
+        sides = split_folds(
+            [sample.text for sample in samples], config.seed, config.folds, config.fold, config.val_share
         )
-    return sides
+    else:
+        sides = split_sides(samples, config.seed, config.val_share, config.test_share)
+    recipe = replace(found.recipe, aspect="squeeze" if found.recipe.aspect == "auto" else found.recipe.aspect)
+    return CaptchaData(samples, images, sides, config, recipe, bad, found.source, found.audit)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The audit on the command line. Exit 0 without errors, 1 with, 2 where the source cannot be used at all."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.data", description="Audit captchas before training.")
+    parser.add_argument(
+        "data", help="a folder, zip, table (csv, tsv) or list (txt) of captchas, or synthetic:count=..."
+    )
+    for setting, meaning in (
+        ("recipe", "the recipe they are for: cnn_gru_ctc, conv_ctc or resnet18"),
+        ("label_pattern", "regex on the file-name stem whose group 1 is the text"),
+        ("case", "keep, upper or lower"),
+        ("charset", "the characters that texts may hold"),
+        ("file_column", "the column of a table that names the files"),
+        ("label_column", "the column of a table that holds the texts"),
+        ("aspect", "auto, keep or squeeze"),
+    ):
+        parser.add_argument("--" + setting.replace("_", "-"), help=meaning, default=None)
+    parser.add_argument("--rare", type=int, default=RARE, help="characters that occur less often are named")
+    parser.add_argument("--json", type=Path, help="write the whole report, every file by its name, to this file")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of captchas and texts to this png")
+    options = parser.parse_args(arguments)
+    settings = {name: value for name, value in vars(options).items() if value and name not in ("rare", "json", "sheet")}
+    try:
+        found = collect(Config(**settings), rare=options.rare)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+    print(found.audit)
+    if options.json:
+        options.json.write_text(found.audit.to_json(), encoding="utf-8")
+    if options.sheet:
+        good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
+        contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good]).savefig(options.sheet)
+    return 1 if found.audit.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,16 +1,17 @@
 """Which model to judge, and on which captchas: the best run of the record, and only images it was not trained on."""
 
 import csv
-from pathlib import Path
+from dataclasses import replace
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
-from helpers.config import Config
-from helpers.data import CaptchaDataset, find_samples, load_data, relative_name
+from helpers.config import Config, as_source
+from helpers.data import CaptchaDataset, collect, load_data
 from helpers.experiment import train
-from helpers.pictures import DataError, decode
+from helpers.pictures import DataError
 from helpers.reader import Reader
+from helpers.samples import relative_name
 from helpers.tracking import best_run, record_folder, tracking_uri
 from helpers.transforms import eval_transform
 
@@ -42,26 +43,38 @@ def unseen(config: Config, run: Run | None, reader: Reader) -> CaptchaDataset:
     """
     if config.data is None and run is None:
         raise DataError("name labelled captchas to judge the model on: CAPTCHA_DATA or Config(data=...)")
-    source = config.data or Path(run.data.params["data"])
-    pattern = config.label_pattern or (run.data.params.get("label_pattern") if run else None)
-    samples = find_samples(source, pattern)
+    config = _as_trained(config, run)
+    found = collect(config, reader.recipe)
+    source, samples = found.source, found.samples
+    chosen = range(len(samples))
     if run is None:
         print(f"all {len(samples)} images of {source}; whether the model was trained on some of them is not recorded")
     else:
         sides = _split_list(config, run)
-        side_of = {sample.path: sides.get(relative_name(sample.path, source)) for sample in samples}
-        own = set(side_of.values()) != {None}
+        side_of = [sides.get(relative_name(sample.path, source)) for sample in samples]
+        own = set(side_of) != {None}
         wanted = "test" if own else None
         print(f"{'the test side' if own else 'images the run has never seen'}: {source}")
-        samples = [sample for sample in samples if side_of[sample.path] == wanted]
-    if not samples:
+        chosen = [index for index, side in enumerate(side_of) if side == wanted]
+    if not chosen:
         raise DataError(f"{source} holds no image that the model was not trained on")
-    images, bad = decode([sample.path for sample in samples], reader.recipe.image_size, reader.recipe.channels)
-    for index, reason in bad.items():
-        print(f"left out: {samples[index].path.name} ({reason})")
-    good = [index for index in range(len(samples)) if index not in bad]
+    for index in chosen:
+        if problem := found.pictures[index].problem:
+            print(f"left out: {samples[index].path.name} ({problem})")
+    good = [index for index in chosen if not found.pictures[index].problem]
     transform = eval_transform(reader.recipe.mean, reader.recipe.std)
-    return CaptchaDataset(images[good], [samples[index] for index in good], transform)
+    return CaptchaDataset([found.pictures[i].image for i in good], [samples[i] for i in good], transform)
+
+
+def _as_trained(config: Config, run: Run | None) -> Config:
+    """The configuration with the run's data and the run's way to find texts, where it names none of its own."""
+    params = run.data.params if run else {}
+    default = Config()
+    names = ("label_pattern", "case", "file_column", "label_column")
+    as_then = {
+        name: params[name] for name in names if name in params and getattr(config, name) == getattr(default, name)
+    }
+    return replace(config, data=config.data or as_source(params["data"]), **as_then)
 
 
 def _split_list(config: Config, run: Run) -> dict[str, str]:

@@ -12,9 +12,9 @@ from torch import __version__ as torch_version
 from helpers import metrics, plots
 from helpers.codec import Reading
 from helpers.config import Config, on_kaggle
-from helpers.data import CaptchaData, CaptchaDataset, relative_name
+from helpers.data import CaptchaData, CaptchaDataset
 from helpers.reader import Reader, save_model
-from helpers.recipes import get_recipe
+from helpers.samples import relative_name
 from helpers.tracking import TrackedRun, record_folder, track
 from helpers.training import choose_device, choose_precision, fit
 from mlruns_tools.pack import pack
@@ -36,14 +36,14 @@ class Result:
 
 def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Result:
     """Trains the configured recipe, tests its best weights through the reader, and records everything in one MLflow run."""
-    recipe = get_recipe(config)
+    recipe = data.recipe
     started = time.perf_counter()
     with track(config, f"{recipe.name} seed {config.seed}") as run:
         run.params(_facts(config, data))
         run.code(notebook)
         _record_data(run, data)
         fitted = fit(config, data, run.epoch)
-        model = save_model(config.work / "model", fitted.module.network, fitted.module.codec, recipe)
+        model = save_model(config.work / "model", fitted.module.network, fitted.module.codec, recipe, config.case)
         run.folder(model, "model")
         run.figure(plots.curves(fitted.history), "figures/curves.png")
         run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")})
@@ -88,18 +88,22 @@ def _record_data(run: TrackedRun, data: CaptchaData) -> None:
     run.table(("file", "text", "split"), data.split_rows(), "data/splits.csv")
     if data.bad:
         run.table(("file", "reason"), data.bad, "data/bad_files.csv")
-    run.figure(plots.samples_grid(list(data.train.images[:SHOWN]), data.train.texts[:SHOWN]), "figures/samples.png")
+    if data.audit:
+        run.text(data.audit.to_json(), "data/audit.json")
+        run.text(f"{data.audit}\n{data}\n", "data/audit.txt")
+    run.figure(data.contact_sheet(), "figures/contact_sheet.png")
 
 
 def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
     """What a person needs to repeat the training."""
-    recipe, device = get_recipe(config), choose_device(config)
+    recipe, device = data.recipe, choose_device(config)
     facts = {
         name: value for name, value in asdict(config).items() if value is not None and name not in ("work", "model")
     }
     facts |= {
         "data": data.source,
         "image_size": "x".join(map(str, recipe.image_size)),
+        "aspect": recipe.aspect,
         "epochs": recipe.epochs_for(len(data.train)),
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,

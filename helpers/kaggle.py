@@ -13,9 +13,9 @@ INPUT = Path("/kaggle/input")
 
 def missing_packages() -> list[str]:
     """The lines of requirements.txt that training needs and that are not installed."""
-    needed = {"mlflow": "mlflow", "captcha": "captcha", "rapidfuzz": "rapidfuzz", "albumentations": "albumentations"}
+    needed = ("mlflow", "captcha", "rapidfuzz", "albumentations", "simplejpeg")  # modules, named like their packages
     lines = (PROJECT / "requirements.txt").read_text(encoding="utf-8").split()
-    absent = {package for module, package in needed.items() if importlib.util.find_spec(module) is None}
+    absent = {name for name in needed if importlib.util.find_spec(name) is None}
     return [line for line in lines if line.split("=")[0].split(">")[0] in absent]
 
 

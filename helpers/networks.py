@@ -67,3 +67,35 @@ class CNNGRU(nn.Module):
         columns = features.permute(0, 3, 1, 2).flatten(2)  # (B, T = W/4, 64 * H/4)
         context, _ = self.gru(columns)  # (B, T, 2 * 32)
         return self.head(context)  # (B, T, K)
+
+
+class ConvCTC(nn.Module):
+    """A compact fully convolutional network without recurrence: 4 pixels of width become one step.
+
+    Convolutions see some 60 pixels around each step, about two characters; the mean over the height gives its logits.
+    """
+
+    def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 1) -> None:
+        super().__init__()
+
+        def block(before: int, after: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+            convolution = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
+            return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+
+        self.features = nn.Sequential(
+            *block(channels, 32, kernel=5, stride=2),
+            *block(32, 64),
+            nn.MaxPool2d(2),
+            *block(64, 96),
+            *block(96, 128),
+            nn.MaxPool2d((2, 1)),
+            *block(128, 160),
+            *block(160, 160),
+        )
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(160, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.features(images)  # (B, 160, H/8, W/4)
+        columns = features.mean(2).transpose(1, 2)  # (B, T = W/4, 160)
+        return self.head(self.dropout(columns))  # (B, T, K)

@@ -1,62 +1,71 @@
-"""Pictures on disk, in a folder or a zip: listed, opened, decoded into memory; damaged ones told apart by name."""
+"""Pictures on disk, in a folder or a zip: listed in natural order, read, opened whole; damaged ones told apart by name."""
 
 import io
 import re
+import struct
+import sys
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
-from helpers.transforms import prepare
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-# what Pillow and zipfile raise for damaged pictures
+# what Pillow, simplejpeg and zipfile raise for damaged pictures; NotImplementedError: a zip's unknown compression
 UNREADABLE = (
     OSError,
     ValueError,
     SyntaxError,
     KeyError,
+    IndexError,
     EOFError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    struct.error,
     zlib.error,
     zipfile.BadZipFile,
     Image.DecompressionBombError,
 )
+MAX_PIXELS = 10_000_000  # width times height; a damaged header may claim more than memory holds
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")  # how pictures begin
 
 
 class DataError(ValueError):
     """Captcha files that cannot be used as they are; the message names them and says what would be right."""
 
 
+def natural(name: str | Path) -> tuple[list[tuple[bool, int | str]], str]:
+    """The key of the natural order, in which `captcha2` stands before `captcha10`; `01` and `1` are told apart last."""
+    text = Path(name).as_posix()
+    parts = enumerate(re.split(r"([0-9]+)", text))
+    return [(False, int(part)) if index % 2 else (True, part) for index, part in parts], text
+
+
 def list_pictures(source: Path) -> tuple[list[Path], list[Path]]:
-    """(pictures, other files) of a folder at any depth or a zip, by suffix, sorted; hidden files are passed over."""
+    """(pictures, other files) of a folder at any depth or a zip, by suffix, in natural order of their names.
+
+    A picture in a zip has the path `archive.zip/name.png`. Hidden files and what macOS adds are passed over.
+    """
     if source.is_dir():
         paths = [path for path in source.rglob("*") if path.is_file()]
     elif zipfile.is_zipfile(source):
-        paths = [source / name for name in _open_zip(source).namelist() if not name.endswith("/")]
+        paths = [source / name for name in _open_zip(source)[1]]
     else:
-        raise DataError(f"{source} is neither a folder nor a zip nor a csv")
-    paths = sorted(p for p in paths if not p.name.startswith(".") and "__MACOSX" not in p.parts)
+        raise DataError(f"{source} is neither a folder nor a zip of pictures, nor a table (csv, tsv) or list (txt)")
+    below = len(source.parts)
+    paths = [p for p in paths if not any(part.startswith(".") or part == "__MACOSX" for part in p.parts[below:])]
+    paths.sort(key=natural)
     pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     return pictures, [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
-
-
-def sample_text(path: Path, pattern: str | None = None) -> str:
-    """The text that a file's name gives: its stem, or group 1 of the pattern; empty where the pattern does not match."""
-    if pattern is None:
-        return path.stem
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"label_pattern={pattern!r} is no regular expression: {error}") from None
-    if not compiled.groups:
-        raise DataError(f"label_pattern={pattern!r} has no group: put the text's part in parentheses")
-    match = compiled.fullmatch(path.stem)
-    return match.group(1) if match else ""
 
 
 def first_names(names: Sequence[object], most: int = 5) -> str:
@@ -65,43 +74,88 @@ def first_names(names: Sequence[object], most: int = 5) -> str:
     return f"{len(names)} file{'s' * (len(names) > 1)}: {', '.join(names[:most])}{', ...' * (len(names) > most)}"
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
+def archive_of(path: Path) -> Path | None:
+    """The zip that a path leads into; None for a path on disk."""
+    return None if path.exists() else next((parent for parent in path.parents if parent.is_file()), None)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, on disk or in a zip (whose checksum is verified). Raises what UNREADABLE lists."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if (archive := archive_of(path)) is None:
+            raise
+    file, members = _open_zip(archive)
+    name = PurePosixPath(path.relative_to(archive)).as_posix()
+    if name not in members:
+        raise FileNotFoundError(f"{archive} holds no {name}")
+    return file.read(members[name])
+
+
+def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     return _open_version(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _open_version(path: Path, _: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def _open_version(path: Path, _: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    file = zipfile.ZipFile(path)
+    return file, {_member_name(info): info for info in file.infolist() if not info.is_dir()}
 
 
-def open_picture(path: Path) -> Image.Image:
-    """The picture, decoded whole; a truncated one raises OSError."""
-    if not path.is_file() and (archive := next((p for p in path.parents if p.is_file()), None)):
-        content = _open_zip(archive).read(PurePosixPath(path.relative_to(archive)).as_posix())
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """The member's name; macOS writes UTF-8 without saying so, and zipfile then reads it as cp437."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def stem(path: Path) -> str:
+    """The file's name without its last suffix, in one spelling (NFC): macOS writes `ö` as `o` and dots."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def open_picture(source: Path | bytes) -> Image.Image:
+    """The picture, decoded whole, by its content and not its name.
+
+    Raises what UNREADABLE lists where it is damaged: for a PNG wherever a checksum is wrong, for a JPEG wherever the
+    decoder has to guess. Pillow alone would give a half-decoded picture for many of these.
+    """
+    content = source if isinstance(source, bytes) else read_bytes(source)
+    if not content:
+        raise ValueError("the file is empty")
+    picture = Image.open(io.BytesIO(content))
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ValueError(f"{picture.width} x {picture.height} pixels are no captcha; {MAX_PIXELS} at most are read")
+    if picture.format == "PNG":
+        picture.verify()  # the checksums, which load() passes over
+        if b"IEND\xaeB`\x82" not in content:
+            raise OSError("image file is truncated: its end is missing")
         picture = Image.open(io.BytesIO(content))
-    else:
-        picture = Image.open(path)
+    elif picture.format in ("JPEG", "MPO"):
+        simplejpeg.decode_jpeg(content, "CMYK" if picture.mode == "CMYK" else "GRAY", strict=True)
     picture.load()
     return picture
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file that is not named like a picture begins like one."""
+    try:
+        return read_bytes(path).startswith(SIGNATURES)
+    except UNREADABLE:
+        return False
+
+
+def progress_bar(items: Iterable[T], count: int, doing: str) -> Iterable[T]:
+    """The items, with a bar on standard error where they take longer than two seconds; a line each ten in a log."""
+    pace = 0.5 if sys.stderr.isatty() else 10  # seconds
+    return tqdm(items, doing, count, delay=2, mininterval=pace, file=sys.stderr)
 
 
 def why(error: Exception) -> str:
     """The reason that an UNREADABLE error gives, in words."""
     known = not isinstance(error, UnidentifiedImageError)
     return f"{type(error).__name__}: {error}" if known else "its content is no image format that Pillow knows"
-
-
-def decode(paths: Sequence[Path], image_size: tuple[int, int], channels: int) -> tuple[np.ndarray, dict[int, str]]:
-    """Pictures as uint8 (N, H, W, C), and for each that cannot be read its index and why; its image is left white."""
-    images = np.full((len(paths), *image_size, channels), 255, dtype=np.uint8)
-
-    def one(index: int) -> str | None:
-        try:
-            images[index] = prepare(open_picture(paths[index]), image_size, channels)
-        except UNREADABLE as error:
-            return why(error)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(one, range(len(paths))))
-    return images, {index: reason for index, reason in enumerate(reasons) if reason}

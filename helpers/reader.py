@@ -20,15 +20,16 @@ from torch import nn
 from helpers import metrics
 from helpers.codec import Codec, FixedLengthCodec, Reading
 from helpers.config import Config
-from helpers.pictures import UNREADABLE, DataError, list_pictures, open_picture, sample_text, why
+from helpers.pictures import UNREADABLE, DataError, list_pictures, open_picture, why
 from helpers.recipes import RECIPES, Recipe
+from helpers.samples import LISTS, TABLES, Sample, find_samples, one_spelling, sample_text
 from helpers.transforms import eval_transform, prepare
 
 WEIGHTS, DESCRIPTION = "model_weights.pth", "model.json"
 BATCH_SIZE = 64  # images
 
 
-def save_model(folder: Path, network: nn.Module, codec: Codec, recipe: Recipe) -> Path:
+def save_model(folder: Path, network: nn.Module, codec: Codec, recipe: Recipe, case: str = "keep") -> Path:
     """Writes the weights as plain tensors and, as JSON, all that is needed to build the same reader again."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -37,7 +38,9 @@ def save_model(folder: Path, network: nn.Module, codec: Codec, recipe: Recipe) -
         "recipe": recipe.name,
         "charset": codec.charset,
         "text_length": codec.length if isinstance(codec, FixedLengthCodec) else None,
+        "case": case,  # that texts were brought to
         "image_size": recipe.image_size,  # (height, width), pixels
+        "aspect": recipe.aspect,
         "mean": recipe.mean,
         "std": recipe.std,
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
@@ -49,9 +52,11 @@ def save_model(folder: Path, network: nn.Module, codec: Codec, recipe: Recipe) -
 class Reader:
     """Reads captchas with a trained model: `Reader.load(folder).read(images)`."""
 
-    def __init__(self, network: nn.Module, codec: Codec, recipe: Recipe, device: str = "cpu") -> None:
+    def __init__(
+        self, network: nn.Module, codec: Codec, recipe: Recipe, device: str = "cpu", case: str = "keep"
+    ) -> None:
         self.network = network.to(device).eval()
-        self.codec, self.recipe, self.device = codec, recipe, device
+        self.codec, self.recipe, self.device, self.case = codec, recipe, device, case
         self.transform = eval_transform(recipe.mean, recipe.std)
 
     @classmethod
@@ -76,11 +81,12 @@ class Reader:
             image_size=tuple(facts["image_size"]),
             mean=tuple(facts["mean"]),
             std=tuple(facts["std"]),
+            aspect=facts.get("aspect", "squeeze"),
         )
         codec = recipe.codec(facts["charset"], facts["text_length"])
         network = recipe.network(codec)
         network.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-        return cls(network, codec, recipe, device)
+        return cls(network, codec, recipe, device, facts.get("case", "keep"))
 
     def read(self, images: Sequence[str | Path | Image.Image | np.ndarray]) -> list[Reading]:
         """One reading per image, in order; images are paths, PIL pictures or uint8 arrays (H, W) or (H, W, C).
@@ -89,10 +95,14 @@ class Reader:
         """
         readings: list[Reading] = []
         for start in range(0, len(images), BATCH_SIZE):
-            chunk = enumerate(images[start : start + BATCH_SIZE], start)
-            batch = torch.stack([self._tensor(image, index) for index, image in chunk]).to(self.device)  # (B, C, H, W)
-            with torch.inference_mode():
-                readings += self.codec.read(self.network(batch))
+            tensors = [self._tensor(image, i) for i, image in enumerate(images[start : start + BATCH_SIZE], start)]
+            read: dict[int, Reading] = {}
+            for width in sorted({tensor.shape[2] for tensor in tensors}):  # a batch has one width
+                places = [place for place, tensor in enumerate(tensors) if tensor.shape[2] == width]
+                batch = torch.stack([tensors[place] for place in places]).to(self.device)  # (B, C, H, W)
+                with torch.inference_mode():
+                    read |= zip(places, self.codec.read(self.network(batch)), strict=True)
+            readings += [read[place] for place in range(len(tensors))]
         return readings
 
     def _tensor(self, image: str | Path | Image.Image | np.ndarray, index: int) -> torch.Tensor:
@@ -101,8 +111,8 @@ class Reader:
                 picture = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
             else:
                 picture = image if isinstance(image, Image.Image) else open_picture(Path(image))
-            pixels = prepare(picture, self.recipe.image_size, self.recipe.channels)
-        except (*UNREADABLE, TypeError) as error:
+            pixels = prepare(picture, self.recipe.image_size, self.recipe.channels, self.recipe.aspect == "keep")
+        except UNREADABLE as error:
             name = image if isinstance(image, str | Path) else f"image {index}"
             raise ValueError(f"cannot read {name}: {why(error)}") from error
         return self.transform(image=pixels)["image"]
@@ -112,27 +122,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: CSV on standard output, everything else on standard error. Exit 1 where a picture was unreadable."""
     parser = argparse.ArgumentParser(prog="python -m helpers.reader", description="Read captchas with a trained model.")
     parser.add_argument("model", help="a model folder, or runs:/RUN_ID/model of the record under CAPTCHA_WORK")
-    parser.add_argument("images", nargs="+", type=Path, help="pictures, folders or zips of pictures")
+    parser.add_argument("images", nargs="+", type=Path, help="pictures, folders or zips of them, tables or lists")
     parser.add_argument(
-        "--score", action="store_true", help="the file names are the texts: say how many were read right"
+        "--score", action="store_true", help="the texts are known, from names or a table: say how many were read right"
     )
     parser.add_argument("--label-pattern", help="with --score: regex on the file-name stem whose group 1 is the text")
+    parser.add_argument(
+        "--case", choices=("keep", "upper", "lower"), help="of the known texts; default: as in training"
+    )
     options = parser.parse_args(arguments)
     try:
         reader = Reader.load(options.model)
-        paths, others = [], []
+        settings = Config()
+        pattern = options.label_pattern or settings.label_pattern
+        case = options.case or (settings.case if settings.case != "keep" else reader.case)
+        paths, others, truths = [], [], {}
         for source in options.images:
-            found = list_pictures(source) if source.suffix.lower() == ".zip" or source.is_dir() else ([source], [])
-            paths += found[0]
-            others += found[1]
+            labelled = options.score or source.suffix.lower() in TABLES | LISTS
+            if labelled and (source.is_dir() or source.suffix.lower() in TABLES | LISTS | {".zip"}):
+                samples = find_samples(source, pattern, case, settings.file_column, settings.label_column)
+            else:
+                found = list_pictures(source)[0] if source.is_dir() or source.suffix.lower() == ".zip" else [source]
+                samples = [Sample(path, one_spelling(sample_text(path, pattern), case)) for path in found]
+            paths += [sample.path for sample in samples]
+            truths |= {sample.path: sample.text for sample in samples}
+            if source.is_dir() or source.suffix.lower() == ".zip":
+                others += list_pictures(source)[1]
     except (DataError, FileNotFoundError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     for path in others:
         print(f"skipped {path}: not a picture by its suffix", file=sys.stderr)
     read, failed = _write_csv(reader, paths)
     if options.score and read:
-        truths = [sample_text(path, options.label_pattern) for path, _ in read]
-        print(metrics.score([reading.text for _, reading in read], truths), file=sys.stderr)
+        texts = [reading.text for _, reading in read]
+        print(metrics.score(texts, [truths[path] for path, _ in read]), file=sys.stderr)
     return 1 if failed or not read else 0
 
 

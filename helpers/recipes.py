@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 
+import torch
 from torch import nn
 
 from helpers import networks
@@ -28,6 +29,7 @@ class Recipe:
     batch_size: int  # images per step
     learning_rate: float  # peak of the one-cycle schedule
     warmup_share: float = 0  # of all steps, over which the codec's warm-up loss takes part
+    aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their width : height, or "auto": as the data needs
 
     @property
     def channels(self) -> int:
@@ -40,6 +42,11 @@ class Recipe:
     def codec(self, charset: str, text_length: int | None) -> Codec:
         """The codec for texts over the charset; `text_length` in characters counts only where it is fixed."""
         return FixedLengthCodec(charset, text_length or 4) if self.fixed_length else CTCCodec(charset)
+
+    def steps_for(self, codec: Codec, width: int) -> int:
+        """The steps (T) of the logits for images of the recipe's height and that width, in pixels."""
+        with torch.device("meta"), torch.inference_mode():  # shapes alone, nothing is computed
+            return self.network(codec).eval()(torch.zeros(1, self.channels, self.image_size[0], width)).shape[1]
 
     def network(self, codec: Codec, pretrained: bool = False) -> nn.Module:
         """The network whose logits the codec reads."""
@@ -54,6 +61,7 @@ RECIPES = {
     for recipe in (
         Recipe("resnet18", (64, 128), (0.5,), (0.5,), networks.ResNet18, True, 6, 1200, 32, 1e-3),
         Recipe("cnn_gru_ctc", (40, 150), IMAGENET_MEAN, IMAGENET_STD, networks.CNNGRU, False, 12, 2200, 16, 5e-3, 0.2),
+        Recipe("conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1200, 16, 4e-3, 0.1),
     )
 }
 
@@ -62,8 +70,13 @@ def get_recipe(config: Config) -> Recipe:
     """The recipe that the configuration names, with the configuration's own values in place. Raises ValueError."""
     if config.recipe not in RECIPES:
         raise ValueError(f"there is no recipe {config.recipe!r}; the recipes are {', '.join(RECIPES)}")
-    names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share")
+    names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share", "aspect")
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if "epochs" in given:
         given["steps"] = 0  # exactly as many epochs as asked for
-    return replace(RECIPES[config.recipe], **given)
+    recipe = replace(RECIPES[config.recipe], **given)
+    if recipe.fixed_length and recipe.aspect == "keep":
+        raise ValueError(
+            f"the recipe {recipe.name!r} reads one shape: aspect='keep' needs a CTC recipe, or say 'squeeze'"
+        )
+    return recipe

@@ -1,25 +1,101 @@
-"""Captchas from nothing: a seed and a charset in, a folder of labelled `<text>.png` out, the same on every call."""
+"""Captchas from nothing: a seed and a charset in, labelled pictures out, the same on every call; in memory or as files.
 
+On the command line: `python -m helpers.synthetic FOLDER --count N --style NAME --size WIDTHxHEIGHT ...`.
+"""
+
+import argparse
 import json
+import multiprocessing
 import os
 import random
+import signal
+import sys
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
-import captcha.image
-import matplotlib
+from helpers.config import SYNTHETIC
+from helpers.pictures import progress_bar
+from helpers.styles import STYLES, fonts_for
 
 CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # digits and capitals without the look-alikes 0 O and 1 I
-DEJAVU = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf", "DejaVuSerif.ttf")  # matplotlib ships them
-FONT_SHARES = (26 / 40, 30 / 40, 34 / 40)  # font sizes as shares of the picture's height
-ROTATION = (-22, 22)  # degrees; and below: calmer than the package's +-30 and 0.25, where letters hide each other
-OVERLAP = 0.12  # of the average character, at most
 MARKER = "synthetic.json"  # written last: with it the folder is complete
 # file names that Windows keeps for devices, whatever the suffix (Microsoft, "Naming Files, Paths, and Namespaces")
 RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in range(10)}
+WORTH_A_PROCESS = 250  # pictures: fewer are painted before a process has started
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A set of captchas that has yet to be painted: `zip(spec.texts(), spec.pictures())`.
+
+    Texts are drawn uniformly, so doubled letters occur as they fall, and no two are the same on a file system that
+    ignores case. Picture i depends on the seed, i and the other settings but not on `count`: a smaller set is the
+    beginning of a larger one. Raises ValueError for settings that cannot be met.
+    """
+
+    count: int = 6000  # pictures
+    charset: str = CHARSET  # letters and digits, each once
+    length: int | tuple[int, int] = 5  # characters, or their (lowest, highest) number
+    image_size: tuple[int, int] = (40, 150)  # (height, width), pixels, from 16 each
+    style: str = "classic"  # a name in STYLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_texts(self.count, self.charset, self.length)
+        if min(self.image_size) < 16:
+            raise ValueError(f"image_size={self.image_size} is too small for captchas: 16 x 16 pixels is the least")
+        if self.style not in STYLES:
+            raise ValueError(f"style={self.style!r} is unknown: one of {', '.join(STYLES)} is expected")
+        if self.style != "classic" and not fonts_for(self.charset):
+            raise ValueError(f"charset={self.charset!r} cannot be painted: no font has all of these characters")
+
+    @classmethod
+    def parse(
+        cls, text: str, *, image_size: tuple[int, int] = (40, 150), length: int | tuple[int, int] = 5
+    ) -> "Synthetic":
+        """From `synthetic:count=20000,style=wavy,length=4-6,charset=abc,size=150x40,seed=1`, width before height.
+
+        Every key is optional, in any order; the keywords stand in for `size` and `length`. Raises ValueError for
+        anything else.
+        """
+        if not text.startswith(SYNTHETIC):
+            raise ValueError(f"{text!r} names no synthetic captchas: {SYNTHETIC}KEY=VALUE,... is expected, {_KEYS_ARE}")
+        words: dict[str, str] = {}
+        for item in filter(None, text.removeprefix(SYNTHETIC).split(",")):
+            key, equals, word = (part.strip() for part in item.partition("="))
+            if not equals or key not in KEYS or key in words:
+                raise ValueError(f"{item!r} in {text!r} cannot be used: KEY=VALUE is expected, each once, {_KEYS_ARE}")
+            words[key] = word
+        return cls(**{"image_size": image_size, "length": length} | _settings(words))
+
+    def __str__(self) -> str:
+        """Every setting, as `parse` reads it."""
+        length = self.length if isinstance(self.length, int) else "{}-{}".format(*self.length)
+        size = "{1}x{0}".format(*self.image_size)
+        return (
+            f"{SYNTHETIC}count={self.count},charset={self.charset},length={length},size={size},style={self.style},"
+            f"seed={self.seed}"
+        )
+
+    def texts(self) -> list[str]:
+        """What the pictures say, in their order."""
+        return draw_texts(self.count, self.charset, self.length, self.seed)
+
+    def pictures(self, workers: int | None = None, progress: bool = True) -> Iterator[bytes]:
+        """PNG files in the order of the texts, each painted shortly before it is asked for.
+
+        `workers` is the number of processes, None: by the machine; the bytes are the same whatever it is. Where there
+        is no safe `fork` (other systems than Linux) one is used. Not for two threads at once: the captcha package's
+        source of randomness is replaced process-wide. Raises ValueError for `workers` below 1.
+        """
+        texts = self.texts()
+        return _stream(self, texts, range(self.count), _processes(workers, self.count), progress)
 
 
 def make_captchas(
@@ -30,29 +106,38 @@ def make_captchas(
     length: int | tuple[int, int] = 5,
     image_size: tuple[int, int] = (40, 150),
     seed: int = 0,
+    style: str = "classic",
+    workers: int | None = None,
 ) -> Path:
-    """Writes `count` captchas as `<text>.png` into `folder` and returns it; `image_size` is (height, width), pixels.
+    """Writes the captchas of `Synthetic(count, ...)` as `<text>.png` into `folder` and returns it.
 
-    `length` is the number of characters, or its (lowest, highest) value. Texts are drawn uniformly, so doubled letters
-    occur as they fall, and no two are the same on a file system that ignores case. Picture i depends on the seed, i and
-    the other settings but not on `count`: a smaller set is the beginning of a larger one. A complete folder of the same
-    settings is used again, a half-finished one is completed. Raises ValueError for settings that cannot be met and for
-    a folder that holds anything else. Not for two threads at once: the source of randomness is replaced process-wide.
+    A complete folder of the same settings is used again, a half-finished one is completed. Raises ValueError for
+    settings that cannot be met and for a folder that holds anything else.
     """
-    texts = draw_texts(count, charset, length, seed)
-    settings = {"count": count, "charset": charset, "length": length, "image_size": image_size, "seed": seed}
-    marker = json.dumps(settings, indent=2) + "\n"
-    if min(image_size) < 16:
-        raise ValueError(f"image_size={image_size} is too small for captchas: 16 x 16 pixels is the least")
+    spec = Synthetic(count, charset, length, image_size, style, seed)
+    texts = spec.texts()
+    _processes(workers, count)  # raises before anything is written
     folder.mkdir(parents=True, exist_ok=True)
-    if not _complete(folder, texts, marker):
-        _write_missing(folder, texts, image_size, seed)
-        _write(folder / MARKER, marker.encode())
+    if not _complete(folder, texts, _marker(spec)):
+        _write_missing(folder, texts, spec, workers)
+        _write(folder / MARKER, _marker(spec).encode())
     return folder
 
 
 def draw_texts(count: int, charset: str, length: int | tuple[int, int], seed: int) -> list[str]:
     """`count` seeded texts, no two equal when case-folded; ValueError where the settings do not allow that many."""
+    low, high = _check_texts(count, charset, length)
+    draw = random.Random(f"{seed}:texts")
+    texts: dict[str, str] = {}
+    while len(texts) < count:
+        text = "".join(draw.choices(charset, k=draw.randint(low, high)))
+        if text.casefold() not in RESERVED:
+            texts.setdefault(text.casefold(), text)
+    return list(texts.values())
+
+
+def _check_texts(count: int, charset: str, length: int | tuple[int, int]) -> tuple[int, int]:
+    """The lowest and highest length; ValueError where the settings do not allow `count` texts."""
     low, high = (length, length) if isinstance(length, int) else length
     folded = set(charset.casefold())
     usable = all(c.isalnum() and len(c.casefold()) == 1 for c in charset) and len(set(charset)) == len(charset) > 0
@@ -64,13 +149,47 @@ def draw_texts(count: int, charset: str, length: int | tuple[int, int], seed: in
     possible = sum(len(folded) ** n for n in range(low, high + 1)) - devices
     if not 1 <= count <= possible:
         raise ValueError(f"{count} captchas cannot be made: {possible} texts differ with {charset=} and {length=}")
-    draw = random.Random(f"{seed}:texts")
-    texts: dict[str, str] = {}
-    while len(texts) < count:
-        text = "".join(draw.choices(charset, k=draw.randint(low, high)))
-        if text.casefold() not in RESERVED:
-            texts.setdefault(text.casefold(), text)
-    return list(texts.values())
+    return low, high
+
+
+def _read_length(word: str) -> int | tuple[int, int]:
+    low, dash, high = word.partition("-")
+    return (int(low), int(high)) if dash else int(low)
+
+
+def _read_size(word: str) -> tuple[int, int]:
+    width, height = word.lower().split("x")
+    return int(height), int(width)
+
+
+# the keys of a `synthetic:` string and of the command line: field, reader, what is expected
+KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "count": ("count", int, "a whole number of captchas such as 6000"),
+    "charset": ("charset", str, "letters and digits, each once"),
+    "length": ("length", _read_length, "a number of characters such as 5, or 4-6"),
+    "size": ("image_size", _read_size, "WIDTHxHEIGHT in pixels, as in image editors, such as 150x40"),
+    "style": ("style", str, "a look"),
+    "seed": ("seed", int, "a whole number"),
+}
+_KEYS_ARE = f"with the keys {', '.join(KEYS)}"
+
+
+def _settings(words: dict[str, str]) -> dict[str, Any]:
+    """Fields of `Synthetic` from what was typed; ValueError for what cannot be read."""
+    settings = {}
+    for key, word in words.items():
+        field, read, expected = KEYS[key]
+        try:
+            settings[field] = read(word)
+        except ValueError as error:
+            raise ValueError(f"{key}={word} cannot be used: {expected} is expected") from error
+    return settings
+
+
+def _marker(spec: Synthetic) -> str:
+    """Names the style only where it is not the one that all folders once had."""
+    names = ["count", "charset", "length", "image_size", "seed"] + ["style"] * (spec.style != "classic")
+    return json.dumps({name: getattr(spec, name) for name in names}, indent=2) + "\n"
 
 
 def _complete(folder: Path, texts: list[str], marker: str) -> bool:
@@ -86,33 +205,21 @@ def _complete(folder: Path, texts: list[str], marker: str) -> bool:
     return found == expected | {MARKER}
 
 
-def _write_missing(folder: Path, texts: list[str], image_size: tuple[int, int], seed: int) -> None:
+def _write_missing(folder: Path, texts: list[str], spec: Synthetic, workers: int | None) -> None:
     """Paints what is not there; what is there must be of this set, and is checked before anything is written."""
-    painter = _painter(*image_size)
     paths = [folder / f"{text}.png" for text in texts]
     present = [index for index, path in enumerate(paths) if path.exists()]
-    for index in present:
-        if paths[index].read_bytes() != _paint(painter, texts[index], seed, index):
+    missing = sorted(set(range(len(texts))) - set(present))
+    pictures = _stream(spec, texts, present, _processes(workers, len(present)), progress=True)
+    for index, picture in zip(present, pictures, strict=True):
+        if paths[index].read_bytes() != picture:
             raise ValueError(f"{paths[index]} is no picture of this set: name a new folder or empty this one")
     if present:
         said = f"{folder} is half-finished, {len(present)} of {len(texts)} captchas: making the rest"
         warnings.warn(said, stacklevel=3)
-    for index in sorted(set(range(len(texts))) - set(present)):
-        _write(paths[index], _paint(painter, texts[index], seed, index))
-
-
-def _painter(height: int, width: int) -> captcha.image.ImageCaptcha:
-    shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    fonts = [*captcha.image.DEFAULT_FONTS, *(str(shipped / name) for name in DEJAVU)]
-    sizes = tuple(round(share * height) for share in FONT_SHARES)
-    painter = captcha.image.ImageCaptcha(width, height, fonts, sizes)
-    painter.character_rotate, painter.word_offset_dx = ROTATION, OVERLAP
-    return painter
-
-
-def _paint(painter: captcha.image.ImageCaptcha, text: str, seed: int, index: int) -> bytes:
-    with _secrets_from(random.Random(f"{seed}:{index}")):
-        return painter.generate(text).getvalue()
+    pictures = _stream(spec, texts, missing, _processes(workers, len(missing)), progress=True)
+    for index, picture in zip(missing, pictures, strict=True):
+        _write(paths[index], picture)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -122,14 +229,82 @@ def _write(path: Path, content: bytes) -> None:
     os.replace(part, path)
 
 
-@contextmanager
-def _secrets_from(source: random.Random) -> Iterator[None]:
-    """Lets captcha 0.7.1 draw from `source`; it knows no seed and asks its module-level `secrets` alone."""
-    before = captcha.image.secrets
-    captcha.image.secrets = SimpleNamespace(
-        choice=source.choice, randbelow=source.randrange, randbits=source.getrandbits
-    )
+def _processes(workers: int | None, pictures: int) -> int:
+    """How many processes paint. Only a forked one leaves the caller's `__main__` alone; daemons may have no children."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers} cannot be used: a whole number from 1 is expected, or None")
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return 1
+    wanted = workers or min(len(os.sched_getaffinity(0)), pictures // WORTH_A_PROCESS)
+    return max(1, min(wanted, pictures))
+
+
+def _stream(
+    spec: Synthetic, texts: list[str], indices: Sequence[int], processes: int, progress: bool
+) -> Iterator[bytes]:
+    """The pictures of these indices, in their order. Process k of n paints k, k + n, ..., as far ahead as its pipe holds."""
+    children = [_start(spec, texts, indices[k::processes]) for k in range(processes)] if processes > 1 else []
+    bar = progress_bar(indices, len(indices), "painting captchas") if progress else indices
     try:
-        yield
+        for place, index in enumerate(bar):
+            if children:
+                yield children[place % processes][1].recv_bytes()
+            else:
+                yield STYLES[spec.style](spec, index, texts[index])
+    except EOFError as error:
+        raise RuntimeError(f"a process that paints {spec} has died: try workers=1") from error
     finally:
-        captcha.image.secrets = before
+        for process, reader in children:
+            process.kill()  # not `terminate`: the caller's own handler of that signal was inherited
+            process.join()
+            reader.close()
+
+
+def _start(
+    spec: Synthetic, texts: list[str], indices: Sequence[int]
+) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(reader, writer, spec, texts, indices), daemon=True)
+    process.start()
+    writer.close()  # or the end of the process would not be the end of the pipe
+    return process, reader
+
+
+def _send(reader: Connection, writer: Connection, spec: Synthetic, texts: list[str], indices: Sequence[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
+    reader.close()  # or a parent that was killed would go unnoticed
+    with suppress(BrokenPipeError):
+        for index in indices:
+            writer.send_bytes(STYLES[spec.style](spec, index, texts[index]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: what was made on standard output; exit 2 and a sentence where it cannot be."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.synthetic", description="Make captchas, <text>.png each.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new or empty one, or one of the same settings")
+    defaults = dict(item.split("=") for item in str(Synthetic()).removeprefix(SYNTHETIC).split(","))
+    for key, (_, _, expected) in KEYS.items():
+        names = f": {', '.join(STYLES)}" if key == "style" else ""
+        said = f"{expected}{names}; {defaults[key]} if not given"
+        parser.add_argument(f"--{key}", metavar=key.upper(), help=said, default=defaults[key])
+    parser.add_argument("--workers", type=int, help="processes; by the machine if not given")
+    options = vars(parser.parse_args(arguments))
+    folder, started = options["folder"], time.perf_counter()
+    try:
+        spec = Synthetic(**_settings({key: options[key] for key in KEYS}))
+        before = len([*folder.glob("*.png")])
+        with warnings.catch_warnings(action="ignore"):  # the last line says how many were missing
+            make_captchas(folder, **asdict(spec), workers=options["workers"])
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped: the same command makes the rest\n")
+    seconds, made = time.perf_counter() - started, spec.count - before
+    rate = f"{made} painted in {seconds:.1f} s, {made / seconds:.0f} images per second" if made else "all there before"
+    print(f"{spec.count} captchas in {folder}, style {spec.style}, seed {spec.seed}: {rate}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -52,7 +52,10 @@ class TrackedRun:
         """A csv."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
-        self.client.log_text(self.id, text.getvalue(), path)
+        self.text(text.getvalue(), path)
+
+    def text(self, text: str, path: str) -> None:
+        self.client.log_text(self.id, text, path)
 
     def figure(self, figure: Figure, path: str) -> None:
         self.client.log_figure(self.id, figure, path)

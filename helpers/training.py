@@ -18,7 +18,6 @@ from helpers import metrics
 from helpers.codec import Codec, Reading
 from helpers.config import Config
 from helpers.data import CaptchaData
-from helpers.recipes import get_recipe
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
 PLATEAU_SHARE = 0.95  # of validation readings that are empty: the network says nothing but blanks
@@ -219,17 +218,17 @@ def keep_memory() -> None:
 
 def build(config: Config, data: CaptchaData) -> LitOCR:
     """The recipe's network and codec for the data, checked against every text. Raises ValueError that names the file."""
-    recipe = get_recipe(config)
+    recipe = data.recipe
     pl.seed_everything(config.seed, verbose=False)
     codec = recipe.codec(data.charset, data.text_length)
     network = recipe.network(codec, config.pretrained)
-    with torch.inference_mode():
-        steps = network.eval()(torch.zeros(1, recipe.channels, *recipe.image_size)).shape[1]
+    widths = {image.shape[1] for dataset in data.sides.values() for image in dataset.images}  # pixels
+    steps = {width: recipe.steps_for(codec, width) for width in widths}
     for side, dataset in data.sides.items():
         unknown = sorted(set("".join(dataset.texts)) - set(codec.charset))
-        for sample in dataset.samples:
+        for sample, image in zip(dataset.samples, dataset.images, strict=True):
             try:
-                codec.check(sample.text, steps)
+                codec.check(sample.text, steps[image.shape[1]])
             except ValueError as error:
                 raise ValueError(f"{sample.path.name}: {error}") from None
         if unknown and side == "train":
@@ -244,7 +243,7 @@ def fit(config: Config, data: CaptchaData, record: Callable[[dict[str, float]], 
     keep_memory()
     module = build(config, data)
     report = EpochReport(record)
-    trainer = make_trainer(config, get_recipe(config).epochs_for(len(data.train)), config.work / "checkpoints", report)
+    trainer = make_trainer(config, data.recipe.epochs_for(len(data.train)), config.work / "checkpoints", report)
     trainer.fit(module, datamodule=data)
     best = torch.load(trainer.checkpoint_callback.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])

@@ -8,22 +8,48 @@ import numpy as np
 from albumentations.pytorch import ToTensorV2
 from PIL import Image, ImageOps
 
+WIDTH_STEP = 16  # pixels; pictures that keep their aspect come in widths that are multiples, so that they fill batches
 
-def prepare(picture: Image.Image, image_size: tuple[int, int], channels: int) -> np.ndarray:
-    """A picture of any mode and size as uint8 (H, W, C) with `image_size` (height, width) and 1 or 3 channels.
 
-    Transparency is composited on white, 16-bit gray scaled to 8, EXIF orientation applied; the aspect is not kept.
+def prepare(picture: Image.Image, image_size: tuple[int, int], channels: int, keep_aspect: bool = False) -> np.ndarray:
+    """A picture of any mode and size as uint8 (H, W, C) with 1 or 3 channels; `image_size` is (height, width), pixels.
+
+    The picture `as_seen` is squeezed to `image_size`, or, with `keep_aspect`, scaled to its height and padded on the
+    right, by what its last column shows, to the next multiple of WIDTH_STEP. So what a picture becomes never depends on
+    those it is read with.
+    """
+    picture = as_seen(picture).convert("L" if channels == 1 else "RGB")
+    height, width = image_size
+    if keep_aspect:
+        width = max(1, round(picture.width * height / picture.height))
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # antialiased when it shrinks
+    pixels = np.asarray(picture).reshape(height, width, channels)
+    missing = -width % WIDTH_STEP if keep_aspect else 0
+    return np.pad(pixels, ((0, 0), (0, missing), (0, 0)), mode="edge")
+
+
+def as_seen(picture: Image.Image) -> Image.Image:
+    """The picture as a person sees it: EXIF orientation applied, 16 bits scaled to 8, transparency on white.
+
+    Raises ValueError for gray values that have no known range.
     """
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel, which Pillow would clip instead of scale
-        values = np.asarray(picture, dtype=np.float64)
-        picture = Image.fromarray((values / (65535 if values.max() > 255 else 255) * 255).clip(0, 255).astype(np.uint8))
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    picture = picture.resize(image_size[::-1], Image.Resampling.BILINEAR)  # antialiased when it shrinks
-    return np.asarray(picture).reshape(*image_size, channels)
+    return picture
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Gray of 16 or 32 bits or float as 8 bits, scaled; Pillow would clip. What stays below 256 was 8 bits already."""
+    values = np.asarray(picture, dtype=np.float64)
+    low, high = values.min(), values.max()
+    top = next((top for top in ((1, 255) if picture.mode == "F" else (255, 65535)) if high <= top), None)
+    if low < 0 or top is None:
+        raise ValueError(f"gray values from {low:g} to {high:g} (mode {picture.mode}) have no known range: save 8 bits")
+    return Image.fromarray((values / top * 255).round().astype(np.uint8))
 
 
 def eval_transform(mean: tuple[float, ...], std: tuple[float, ...]) -> A.Compose:

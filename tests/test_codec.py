@@ -97,6 +97,12 @@ def test_probabilities_of_all_texts_sum_to_one() -> None:
     assert math.fsum(math.exp(-loss) for loss in losses) == pytest.approx(1, abs=1e-5)
 
 
+def test_steps_are_the_fewest_frames_that_spell_a_text() -> None:
+    fewest = {collapse(path, "AB"): n for n in range(T, -1, -1) for path in itertools.product(range(K), repeat=n)}
+    assert {text: CTCCodec("AB").steps(text) for text in fewest} == fewest and len(fewest) == 25
+    assert FixedLengthCodec("AB", 4).steps("AABA") == 4
+
+
 @pytest.mark.parametrize(("text", "frames"), [("ABABAB", 6), ("AABB", 6), ("AAA", 5), ("ABAAB", 6)])
 def test_ctc_refuses_exactly_the_texts_that_do_not_fit(text: str, frames: int) -> None:
     codec = CTCCodec("AB")

@@ -26,6 +26,14 @@ GOOD = [
     ("CHARSET", "0123", "0123"),
     ("LABEL_PATTERN", r"(.+)-\d+", r"(.+)-\d+"),
     ("MODEL", "runs:/abc/model", "runs:/abc/model"),
+    ("DATA", "synthetic:count=60,length=4-6", "synthetic:count=60,length=4-6"),
+    ("ASPECT", "squeeze", "squeeze"),
+    ("CASE", "lower", "lower"),
+    ("FILE_COLUMN", "", None),
+    ("LABEL_COLUMN", "Says", "Says"),
+    ("CACHE", "no", False),
+    ("FOLDS", "5", 5),
+    ("FOLDS", "none", None),
 ]
 # what cannot be read as the field's kind, and what can be read but not used
 BAD = [
@@ -47,6 +55,13 @@ BAD = [
     ("WARMUP_SHARE", "1"),
     ("WARMUP_SHARE", "-0.1"),
     ("SYNTHETIC_COUNT", "9"),
+    ("ASPECT", "stretch"),
+    ("CASE", "Upper"),
+    ("CACHE", "maybe"),
+    ("FOLDS", "1"),
+    ("FOLDS", "many"),
+    ("FOLD", "-1"),
+    ("FOLD", "1"),
 ]
 
 
@@ -67,6 +82,7 @@ def test_keywords_set_fields_and_the_rest_keep_their_defaults() -> None:
 def test_environment_is_parsed_and_wins(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
     monkeypatch.setenv("CAPTCHA_" + name, text)
     other = {"EPOCHS": 9, "SEED": 9, "LEARNING_RATE": 0.5, "IMAGE_SIZE": (16, 16), "AUGMENT": True, "PRETRAINED": False}
+    other |= {"CACHE": True, "FOLDS": 3, "CASE": "upper", "ASPECT": "keep"}
     found = getattr(Config(**{name.lower(): other.get(name, "x")}), name.lower())
     assert found == value and type(found) is type(value)
 
@@ -83,6 +99,18 @@ def test_paths_are_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert (config.data, config.work) == (here / "from" / "outside", tmp_path / "elsewhere")
     monkeypatch.setenv("CAPTCHA_DATA", "")
     assert Config(data="some").data is None
+
+
+def test_a_description_of_synthetic_captchas_is_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Config(data="synthetic:count=60").data == "synthetic:count=60"
+    monkeypatch.setenv("CAPTCHA_DATA", "synthetic:")
+    config = Config(data="some")
+    assert config.data == "synthetic:" and dataclasses.replace(config).data == "synthetic:"
+    assert str(config).startswith("Config(data='synthetic:', work=")
+
+
+def test_folds_on_the_edge_of_what_is_usable() -> None:
+    assert [Config(folds=2, fold=fold).fold for fold in (0, 1)] == [0, 1]
 
 
 def test_environment_reads_its_own_variables_only() -> None:
@@ -118,6 +146,11 @@ def test_an_unusable_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, 
         {"warmup_share": 1.0},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
+        {"aspect": "wide"},
+        {"case": "title"},
+        {"folds": 1},
+        {"folds": 5, "fold": 5},
+        {"fold": 1},
     ],
 )
 def test_unusable_keywords_are_named(wrong: dict) -> None:

@@ -62,6 +62,7 @@ def test_attached_data_is_the_source_on_kaggle_unless_data_is_named(
     assert data.find_source(Config()) == tmp_path / "captchas"
     assert str(tmp_path / "captchas") in capsys.readouterr().out
     assert data.find_source(Config(data=tmp_path / "named")) == tmp_path / "named"
+    assert data.find_source(Config(data="synthetic:count=20")) == "synthetic:count=20"
     monkeypatch.setattr(data, "attached_data", lambda: None)
     monkeypatch.setattr(data, "make_captchas", lambda folder, *_, **__: folder)
     assert "synthetic" in data.find_source(Config()).name
@@ -70,7 +71,7 @@ def test_attached_data_is_the_source_on_kaggle_unless_data_is_named(
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing_packages() == []  # where the tests run, nothing is missing
-    absent = {"mlflow", "rapidfuzz"}
+    absent = {"mlflow", "rapidfuzz", "simplejpeg"}
     monkeypatch.setattr(kaggle.importlib.util, "find_spec", lambda name: None if name in absent else object())
     lines = missing_packages()
     assert {line.split("=")[0].split(">")[0] for line in lines} == absent

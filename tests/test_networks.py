@@ -12,7 +12,7 @@ from torchvision.models import resnet18 as torchvision_resnet18
 from helpers import networks
 from helpers.codec import FixedLengthCodec
 from helpers.config import Config
-from helpers.networks import CNNGRU, ResNet18
+from helpers.networks import CNNGRU, ConvCTC, ResNet18
 from helpers.recipes import RECIPES, get_recipe
 
 
@@ -75,6 +75,45 @@ def test_columns_are_image_columns() -> None:
             network(image)
             change = (columns[-1] - columns[0]).abs().sum(-1)[0]  # (T,)
             assert change.argmax() == stripe and (change > 1e-6).sum() <= 3
+
+
+@pytest.mark.parametrize("classes", [20, 37])
+@pytest.mark.parametrize(("height", "width"), [(32, 128), (32, 304), (64, 80)])
+def test_conv_ctc_has_the_documented_shapes(classes: int, height: int, width: int) -> None:
+    seen = shapes(ConvCTC(classes, (height, width), channels=1).eval(), torch.rand(2, 1, height, width))
+    assert seen["features"] == ((2, 1, height, width), (2, 160, height // 8, width // 4))
+    assert seen["head"] == ((2, width // 4, 160), (2, width // 4, classes))
+    assert seen[""][1] == (2, width // 4, classes)
+
+
+def test_conv_ctc_sees_two_characters_around_each_step() -> None:
+    """Some 60 pixels: a change at one column moves the steps within 30 pixels of it and no other."""
+    network = ConvCTC(20, (32, 256)).eval()
+    image = torch.rand(1, 1, 32, 256)
+    changed = image.clone()
+    changed[..., 128] += 1
+    with torch.no_grad():
+        moved = (network(changed) - network(image)).abs().sum(-1)[0] > 0  # (T,)
+    pixels = 4 * moved.nonzero().flatten()
+    assert 40 <= pixels.max() - pixels.min() <= 80 and abs((pixels.max() + pixels.min()) / 2 - 128) < 10
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_steps_are_those_of_the_logits(name: str) -> None:
+    recipe = get_recipe(Config(recipe=name, image_size=(32, 96)))
+    codec = recipe.codec("ABCDEF", 5)
+    for width in (96,) if recipe.fixed_length else (16, 80, 96, 100, 208):
+        logits = recipe.network(codec).eval()(torch.zeros(1, recipe.channels, 32, width))
+        assert recipe.steps_for(codec, width) == logits.shape[1]
+
+
+def test_a_recipe_of_one_shape_cannot_keep_another() -> None:
+    with pytest.raises(
+        ValueError, match="'resnet18' reads one shape: aspect='keep' needs a CTC recipe, or say 'squeeze'"
+    ):
+        get_recipe(Config(recipe="resnet18", aspect="keep"))
+    assert get_recipe(Config(recipe="resnet18", aspect="squeeze")).aspect == "squeeze"
+    assert get_recipe(Config(recipe="conv_ctc", aspect="keep")).aspect == "keep"
 
 
 @pytest.mark.parametrize(("image_size", "cells"), [((64, 128), 2 * 4), ((32, 64), 1 * 2), ((40, 150), 2 * 5)])

@@ -8,11 +8,17 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from helpers import reader as reader_module
-from helpers.config import PROJECT
-from helpers.reader import Reader, main
+from helpers.codec import CTCCodec
+from helpers.config import PROJECT, Config
+from helpers.pictures import natural
+from helpers.reader import Reader, main, save_model
+from helpers.recipes import get_recipe
+from tests.captchas import pack, table
 
 
 @pytest.fixture
@@ -39,12 +45,66 @@ def test_readings_do_not_depend_on_the_kind_of_input_or_on_batch_mates(journey) 
     assert [r.text for r in result.readings] == [r.text for r in expected]
 
 
+class Stripes(nn.Module):
+    """Sees a stripe of 16 columns as the digit of its gray value: 0 is black, 9 is 225."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        grays = 255 * (0.5 * images + 0.5).mean((1, 2)).unflatten(1, (-1, 16)).mean(2)  # (B, T = W/16)
+        return 20 * nn.functional.one_hot((grays / 25).round().long() + 1, 11).float()  # (B, T, K)
+
+
+def striped(text: str, height: int) -> Image.Image:
+    """The text as `Stripes` sees it: a stripe as wide as the picture is high for each digit."""
+    levels = np.repeat([25 * int(digit) for digit in text], height).astype(np.uint8)
+    return Image.fromarray(np.tile(levels, (height, 1)))
+
+
+@pytest.fixture
+def stripes(monkeypatch) -> Reader:
+    """A reader that makes no mistakes with `striped` pictures, in the place of any that would be loaded."""
+    recipe = get_recipe(Config(recipe="conv_ctc", image_size=(16, 64), aspect="keep"))
+    reader = Reader(Stripes(), CTCCodec("0123456789"), recipe)
+    monkeypatch.setattr(Reader, "load", lambda model: reader)
+    return reader
+
+
+def test_mixed_widths_are_read_in_the_order_given(stripes) -> None:
+    draw = np.random.default_rng(0)
+    texts = []
+    for length in draw.integers(1, 9, 150):  # more than two batches
+        digits = draw.integers(1, 10, length).cumsum() % 10  # no two neighbours are equal
+        texts.append("".join(map(str, digits)))
+    pictures = [striped(text, height) for text, height in zip(texts, draw.choice([16, 32, 48], 150), strict=True)]
+    together = stripes.read(pictures)
+    assert [reading.text for reading in together] == texts
+    alone = [stripes.read([picture])[0] for picture in pictures]
+    assert [reading.text for reading in alone] == texts
+    assert [r.confidence for r in together] == pytest.approx([r.confidence for r in alone], rel=1e-5)
+
+
+@pytest.mark.parametrize("aspect", ["keep", "squeeze"])
+def test_a_model_keeps_the_aspect_and_the_case_of_its_training(tmp_path, aspect) -> None:
+    torch.manual_seed(0)
+    recipe = get_recipe(Config(recipe="conv_ctc", aspect=aspect, image_size=(16, 48)))
+    codec = recipe.codec("AB", None)
+    network = recipe.network(codec)
+    reader = Reader.load(save_model(tmp_path, network, codec, recipe, case="upper"))
+    assert reader.recipe.aspect == aspect and reader.case == "upper"
+    pictures = [striped("0" * width, 16) for width in (2, 5, 3)]
+    assert [reader._tensor(picture, 0).shape[2] for picture in pictures] == (
+        [32, 80, 48] if aspect == "keep" else [48] * 3
+    )
+    plain = Reader(network, codec, recipe)
+    assert reader.read(pictures) == plain.read(pictures)
+
+
 def test_a_loaded_model_is_the_trained_one(journey) -> None:
     _, data, result = journey
     reader = Reader.load(result.model)
     facts = json.loads((result.model / "model.json").read_text(encoding="utf-8"))
     assert reader.codec.charset == facts["charset"] == data.charset
     assert facts["recipe"] == "cnn_gru_ctc" and tuple(facts["image_size"]) == (40, 150)
+    assert (facts["aspect"], facts["case"]) == (data.recipe.aspect, "keep") == (reader.recipe.aspect, reader.case)
     assert not reader.network.training
 
 
@@ -71,7 +131,9 @@ def test_command_line_prints_one_line_per_picture(journey, folder, capsys) -> No
     assert main([str(result.model), str(folder), "--score"]) == 0
     output = capsys.readouterr()
     rows = list(csv.DictReader(output.out.splitlines()))
-    assert [row["path"] for row in rows] == [str(folder / f"{text}.png") for text in sorted(data.test.texts)]
+    assert [row["path"] for row in rows] == sorted(
+        (str(folder / f"{text}.png") for text in data.test.texts), key=natural
+    )
     assert {row["path"]: row["text"] for row in rows} == {
         str(folder / sample.path.name): reading.text
         for sample, reading in zip(data.test.samples, result.readings, strict=True)
@@ -87,6 +149,36 @@ def test_command_line_goes_on_after_a_broken_picture(journey, folder, capsys) ->
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 1 + len(good)
     assert "broken.png" in output.err and "broken.png" not in output.out
+
+
+def test_command_line_scores_folders_zips_tables_and_lists(stripes, tmp_path, capsys) -> None:
+    home = tmp_path / "in"
+    home.mkdir()
+    for text in ("12", "345", "6789", "0"):
+        striped(text, 20).save(home / f"{text}.png")
+    archive = pack(home, tmp_path / "packed.zip")
+    rows = [("345.png", "345"), ("12.png", "12"), ("0.png", "9")]
+    (home / "list.txt").write_text("0\n12\n345\n9876")
+    for source, scored, read in (
+        (home, "4 of 4;", ["0", "12", "345", "6789"]),
+        (archive, "4 of 4;", ["0", "12", "345", "6789"]),
+        (table(home / "labels.csv", rows), "2 of 3;", ["345", "12", "0"]),
+        (home / "list.txt", "3 of 4;", ["0", "12", "345", "6789"]),
+    ):
+        assert main(["model", str(source), "--score"]) == 0
+        output = capsys.readouterr()
+        assert [row["text"] for row in csv.DictReader(output.out.splitlines())] == read
+        assert scored in output.err
+
+
+def test_command_line_takes_the_text_out_of_names(stripes, tmp_path, capsys) -> None:
+    for text, name in (("12", "12-0"), ("345", "345-1")):
+        striped(text, 20).save(tmp_path / f"{name}.png")
+    assert main(["model", str(tmp_path), "--score", "--label-pattern", r"(.+)-\d"]) == 0
+    assert "2 of 2;" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["model", str(tmp_path), "--score", "--label-pattern", r"(.+)_\d"])
+    assert "no text in 2 files" in capsys.readouterr().err
 
 
 def test_command_line_as_a_person_calls_it(journey, folder) -> None:

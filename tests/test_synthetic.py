@@ -1,7 +1,16 @@
 """Synthetic captchas: the same on every call, distinct on every file system, and never a mixture of two sets."""
 
+import hashlib
+import io
+import json
+import multiprocessing
+import os
 import random
 import secrets
+import string
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import captcha.image
@@ -9,7 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.synthetic import CHARSET, MARKER, RESERVED, draw_texts, make_captchas
+from helpers import styles, synthetic
+from helpers.styles import FINE, STYLES
+from helpers.synthetic import CHARSET, MARKER, RESERVED, Synthetic, draw_texts, main, make_captchas
+
+ROOT = Path(__file__).resolve().parent.parent
+ALPHANUMERIC = string.digits + string.ascii_letters
+SIZES = [(24, 72), (40, 150), (50, 200), (60, 160)]  # (height, width), pixels
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -18,6 +33,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def pictures(folder: Path) -> dict[str, bytes]:
     return {name: content for name, content in contents(folder).items() if name.endswith(".png")}
+
+
+def pixels(picture: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("L")).astype(int)
+
+
+def digest(spec: Synthetic) -> str:
+    return hashlib.sha256(b"".join(spec.pictures(workers=1))).hexdigest()
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=30)
 
 
 def test_same_seed_same_bytes_whatever_else_was_drawn(tmp_path: Path) -> None:
@@ -96,6 +124,9 @@ def test_lengths_span_the_range() -> None:
         ({"count": 1, "length": 0}, "length=0"),
         ({"count": 1, "length": (4, 3)}, r"length=\(4, 3\)"),
         ({"count": 1, "image_size": (8, 150)}, "too small"),
+        ({"count": 1, "style": "cubist"}, "one of classic, clean, wavy, colour, mixed is expected"),
+        ({"count": 1, "style": "clean", "charset": "漢字"}, "no font"),
+        ({"count": 1, "workers": 0}, "workers=0"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(tmp_path: Path, settings: dict, said: str) -> None:
@@ -141,7 +172,10 @@ def test_a_session_that_died_while_painting_is_completed(tmp_path: Path, monkeyp
     assert contents(tmp_path / "a") == contents(make_captchas(tmp_path / "b", 5))
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"length": 4}, {"image_size": (40, 160)}, {"charset": "ABC"}])
+OTHER_SETS = [{"seed": 1}, {"length": 4}, {"image_size": (40, 160)}, {"charset": "ABC"}, {"style": "clean"}]
+
+
+@pytest.mark.parametrize("other", OTHER_SETS)
 @pytest.mark.parametrize("lost", [[], [MARKER], [MARKER, 0], [MARKER, 2]])
 def test_another_set_is_refused_by_name_and_left_alone(tmp_path: Path, other: dict, lost: list) -> None:
     make_captchas(tmp_path, **{"count": 3, **other})
@@ -170,3 +204,253 @@ def test_somebody_elses_pictures_are_refused(tmp_path: Path) -> None:
 def test_the_packages_own_randomness_is_given_back(tmp_path: Path) -> None:
     make_captchas(tmp_path, 1)
     assert captcha.image.secrets is secrets
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_in_memory_as_in_files_whatever_the_number_of_processes(tmp_path: Path, style: str) -> None:
+    spec = Synthetic(9, length=(3, 5), style=style, seed=4)
+    one = dict(zip(spec.texts(), spec.pictures(workers=1), strict=True))
+    assert dict(zip(spec.texts(), spec.pictures(workers=4), strict=True)) == one
+    folder = make_captchas(tmp_path, 9, length=(3, 5), style=style, seed=4, workers=2)
+    assert pictures(folder) == {f"{text}.png": picture for text, picture in one.items()}
+    assert list(replace(spec, count=4).pictures()) == list(one.values())[:4]
+
+
+def test_the_marker_names_a_style_only_where_it_is_not_the_first_one(tmp_path: Path) -> None:
+    markers = {style: make_captchas(tmp_path / style, 2, style=style) / MARKER for style in ("classic", "wavy")}
+    settings = {"count": 2, "charset": CHARSET, "length": 5, "image_size": [40, 150], "seed": 0}
+    assert markers["classic"].read_text(encoding="utf-8") == json.dumps(settings, indent=2) + "\n"
+    assert json.loads(markers["wavy"].read_text(encoding="utf-8")) == {**settings, "style": "wavy"}
+
+
+def test_styles_differ_and_mixed_takes_from_each_of_the_others() -> None:
+    sets = {style: list(Synthetic(24, style=style).pictures()) for style in STYLES}
+    assert len(set().union(*(sets[style] for style in STYLES if style != "mixed"))) == 24 * (len(STYLES) - 1)
+    drawn = [[style for style in STYLES if style != "mixed" and sets[style][i] == sets["mixed"][i]] for i in range(24)]
+    assert all(len(styles) == 1 for styles in drawn)
+    assert {styles[0] for styles in drawn} == set(STYLES) - {"mixed"}
+
+
+def test_other_processes_paint_the_same_without_torch() -> None:
+    specs = [Synthetic(5, style=style, length=(3, 8), charset=ALPHANUMERIC) for style in STYLES]
+    code = (
+        "import hashlib, sys; from helpers.synthetic import Synthetic; assert 'torch' not in sys.modules\n"
+        "for text in sys.argv[1:]:\n"
+        "    print(hashlib.sha256(b''.join(Synthetic.parse(text).pictures(workers=1))).hexdigest())"
+    )
+    other = python("-c", code, *map(str, specs), PYTHONHASHSEED="7")
+    assert other.stdout.split() == [digest(spec) for spec in specs] and other.stderr == ""
+
+
+def test_a_plain_script_runs_once_with_several_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once')\nfrom helpers.synthetic import Synthetic\nprint(len([*Synthetic(6).pictures(workers=3)]))\n"
+    )
+    assert python(str(script)).stdout.split() == ["once", "6"]
+
+
+def test_a_daemon_paints_alone_and_so_does_a_system_without_a_safe_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform == "linux":
+        assert [synthetic._processes(*asked) for asked in ((3, 1000), (8, 3), (None, 20))] == [3, 3, 1]
+        monkeypatch.setattr(multiprocessing.process.current_process(), "_config", {"daemon": True})
+        assert synthetic._processes(3, 1000) == 1
+        monkeypatch.undo()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert synthetic._processes(3, 1000) == synthetic._processes(None, 1000) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one process elsewhere")
+def test_a_process_that_dies_is_an_error_and_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "clean", lambda *_: os._exit(3))
+    with pytest.raises(RuntimeError, match="has died"):
+        list(Synthetic(6, style="clean").pictures(workers=2))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one process elsewhere")
+def test_a_parent_that_is_killed_leaves_no_process_behind() -> None:
+    code = (
+        "import os, signal; from helpers.synthetic import Synthetic\n"
+        "stream = Synthetic(5000, style='clean').pictures(workers=3)\n"
+        "print(next(stream)[1:4].decode(), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = python("-c", code)  # returns when nobody holds its output any more, or runs into its time limit
+    assert (done.returncode, done.stdout, done.stderr) == (-9, "PNG\n", "")
+
+
+def test_pictures_come_lazily_and_a_reader_that_stops_leaves_no_process() -> None:
+    stream = Synthetic(20_000, length=6, style="clean").pictures(workers=2)
+    assert next(stream)[:4] == b"\x89PNG"
+    stream.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("image_size", SIZES)
+def test_every_style_draws_inside_every_size(style: str, image_size: tuple[int, int]) -> None:
+    for length in (3, 8):
+        for picture in Synthetic(4, ALPHANUMERIC, length, image_size, style).pictures():
+            gray = pixels(picture)
+            assert gray.shape == image_size
+            assert gray.std() > 5
+            ink = np.abs(gray - np.median(gray)) > 40
+            assert ink[2:-2].any(axis=0).mean() > 0.2  # columns with ink, of all
+            assert ink[[0, -1]].mean() < 0.25  # a line or an arc may leave the picture; a row of letters is fuller
+            assert style not in ("clean", "wavy") or not ink[[0, -1]].any()
+            assert style != "clean" or not ink[:, [0, -1]].any()
+
+
+@pytest.mark.parametrize("length", range(3, 9))
+@pytest.mark.parametrize("image_size", SIZES)
+def test_no_letter_leaves_its_room_or_hides_another(length: int, image_size: tuple[int, int]) -> None:
+    height, width = (FINE * side for side in image_size)
+    left, top, right, bottom = room = styles._room(width, height, swing=3)
+    source = random.Random(f"{length}:{image_size}")
+    for _ in range(10):
+        text = "".join(source.choices(ALPHANUMERIC, k=length))
+        fonts = [styles._font(source.choice(styles.fonts_for(ALPHANUMERIC)), round(0.85 * height)) for _ in text]
+        placed = styles._lay_out(text, fonts, source, room, tilt=24, jump=0.08, gaps=(-0.03, 0.08))
+        assert len(placed) == length
+        for mask, (x, y) in placed:
+            assert left - 1 <= x and x + mask.width <= right + 1
+            assert top - 1 <= y and y + mask.height <= bottom + 1
+            assert mask.getextrema()[1] > 100
+        for (mask, (x, _)), (_, (following, _)) in zip(placed, placed[1:], strict=False):
+            assert x + mask.width - following <= 0.03 * 0.85 * height + 2
+
+
+def test_every_font_has_every_letter_and_none_is_clipped() -> None:
+    fonts = styles.fonts_for(ALPHANUMERIC)
+    assert len(fonts) >= 12 and len(set(fonts)) == len(fonts)
+    for path in fonts:
+        font = styles._font(path, 60)
+        masks = {letter: styles._letter(letter, font, 0)[0] for letter in ALPHANUMERIC}
+        assert len({(mask.size, mask.tobytes()) for mask in masks.values()}) == len(ALPHANUMERIC), path  # no two alike
+        for letter in "Qgjfy":
+            bare = Image.new("L", (200, 200))
+            styles.ImageDraw.Draw(bare).text((60, 120), letter, fill=255, font=font, anchor="ls")
+            assert np.asarray(masks[letter]).sum() == np.asarray(bare).sum(), (path, letter)
+
+
+@pytest.mark.parametrize("angle", [-20, 20])
+def test_a_turned_letter_stays_where_it_stood(angle: float) -> None:
+    for letter in "oxHIl":  # the same upside down, nearly
+        font = styles._font(styles.fonts_for("a")[0], 60)
+        middles = [top + mask.height / 2 for mask, top in (styles._letter(letter, font, a) for a in (0, angle))]
+        assert middles[1] == pytest.approx(middles[0], abs=1.5)
+
+
+def test_tex_fonts_serve_ascii_only() -> None:
+    assert len(styles.fonts_for("aÄ")) == len(styles.fonts_for("a")) - len(styles.TEX)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_doubled_letters_are_painted(style: str) -> None:
+    spec = Synthetic(8, charset="AB", length=3, style=style)
+    assert {"AAA", "BBB", "AAB"} < set(spec.texts())
+    assert len(set(spec.pictures())) == 8
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_smallest_picture_with_too_many_letters_is_still_a_picture(style: str) -> None:
+    (picture,) = Synthetic(1, length=20, image_size=(16, 16), style=style).pictures()
+    assert pixels(picture).shape == (16, 16)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Synthetic(),
+        Synthetic(20, "abcXYZ019", (4, 6), (24, 72), "wavy", -3),
+        Synthetic(length=(5, 5), style="mixed"),
+        Synthetic(9, charset="äé"),
+    ],
+)
+def test_a_spec_is_what_its_text_says(spec: Synthetic) -> None:
+    assert Synthetic.parse(str(spec)) == spec
+    assert Synthetic.parse(str(spec), image_size=(99, 99), length=9) == spec  # what is given counts
+
+
+def test_keys_are_optional_in_any_order_and_the_size_is_width_by_height() -> None:
+    assert Synthetic.parse("synthetic:") == Synthetic()
+    assert Synthetic.parse("synthetic:", image_size=(64, 128), length=(4, 6)) == Synthetic(
+        image_size=(64, 128), length=(4, 6)
+    )
+    text = "synthetic:seed=1, size=150X40, charset=abc, length=4-6,style=wavy,count=200"
+    assert Synthetic.parse(text) == Synthetic(200, "abc", (4, 6), (40, 150), "wavy", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("count=5", "synthetic:KEY=VALUE"),
+        ("synthetic", "synthetic:KEY=VALUE"),
+        ("synthetic:colour=red", "count, charset, length, size, style, seed"),
+        ("synthetic:count", "'count' in .* KEY=VALUE"),
+        ("synthetic:count=5,count=6", "each once"),
+        ("synthetic:count=many", "count=many cannot be used: a whole number"),
+        ("synthetic:count=0", "0 captchas"),
+        ("synthetic:size=150", "WIDTHxHEIGHT in pixels"),
+        ("synthetic:size=150x40x3", "WIDTHxHEIGHT in pixels"),
+        ("synthetic:size=axb", "WIDTHxHEIGHT in pixels"),
+        ("synthetic:size=150x4", "too small"),
+        ("synthetic:length=4-", "5, or 4-6"),
+        ("synthetic:length=six", "5, or 4-6"),
+        ("synthetic:length=6-4", r"\(lowest, highest\)"),
+        ("synthetic:charset=", "letters and digits"),
+        ("synthetic:seed=x", "seed=x .* a whole number"),
+        ("synthetic:style=Wavy", "one of classic, clean, wavy, colour, mixed"),
+    ],
+)
+def test_what_cannot_be_parsed_says_what_would_be_right(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Synthetic.parse(text)
+
+
+def test_the_command_line_makes_what_the_function_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--count=7", "--charset=abc019", "--length=4-6", "--size=100x32", "--style=colour", "--seed=3"]
+    assert main([str(tmp_path / "a"), *asked, "--workers=2"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"7 captchas in {tmp_path / 'a'}, style colour, seed 3: 7 painted in ")
+    assert said.out.count("\n") == 1 and said.out.endswith("images per second\n") and said.err == ""
+    settings = {"charset": "abc019", "length": (4, 6), "image_size": (32, 100), "style": "colour", "seed": 3}
+    assert contents(tmp_path / "a") == contents(make_captchas(tmp_path / "b", 7, **settings))
+    assert main([str(tmp_path / "a"), *asked]) == 0
+    assert "all there before" in capsys.readouterr().out
+
+
+def test_the_command_line_has_the_defaults_of_the_function(tmp_path: Path) -> None:
+    done = python("-m", "helpers.synthetic", str(tmp_path / "a"), "--count", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contents(tmp_path / "a") == contents(make_captchas(tmp_path / "b", 3))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--style", "cubist"], "one of classic"),
+        (["--size", "40"], "WIDTHxHEIGHT"),
+        (["--count", "ten"], "a whole number"),
+        (["--length", "9-"], "5, or 4-6"),
+        (["--charset", "A,B"], "letters and digits"),
+        (["--workers", "0", "--count", "2"], "workers=0"),
+    ],
+)
+def test_the_command_line_ends_with_a_sentence(tmp_path: Path, capsys, asked: list[str], said: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / "out"), *asked])
+    told = capsys.readouterr()
+    assert end.value.code == 2 and told.out == ""
+    assert said in told.err and told.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_refuses_what_is_no_folder_of_its_own(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "holiday.jpg").touch()
+    for folder, said in ((tmp_path / "file", "file"), (tmp_path, "no part of this set")):
+        with pytest.raises(SystemExit) as end:
+            main([str(folder), "--count", "2"])
+        assert end.value.code == 2 and said in capsys.readouterr().err

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -16,6 +18,7 @@ from helpers import metrics
 from helpers.config import PROJECT, Config
 from helpers.evaluation import unseen
 from helpers.experiment import pack_record
+from helpers.pictures import DataError
 from helpers.reader import Reader
 from helpers.tracking import best_run, record_folder, track, tracking_uri
 from mlruns_tools.fixed_paths import fix_paths
@@ -32,6 +35,7 @@ def test_a_run_holds_everything(journey, client) -> None:
     assert run.info.status == "FINISHED"
     assert {"train_loss", "val_loss", "val_exact", "val_cer", "test_exact", "test_cer"} <= set(run.data.metrics)
     assert run.data.params["recipe"] == "cnn_gru_ctc" and run.data.params["charset"] == data.charset
+    assert run.data.params["aspect"] == "squeeze" and run.data.params["case"] == "keep"
     history = client.get_metric_history(result.run_id, "val_cer")
     assert [(m.step, m.value) for m in history] == [(row["epoch"], row["val_cer"]) for row in result.history]
     folder = record_folder(config) / "artifacts" / result.run_id / "artifacts"
@@ -41,6 +45,9 @@ def test_a_run_holds_everything(journey, client) -> None:
         "code/helpers/codec.py",
         "code/notebooks/train_ctc.py",
         "data/splits.csv",
+        "data/audit.json",
+        "data/audit.txt",
+        "figures/contact_sheet.png",
         "figures/curves.png",
         "figures/readings.png",
         "predictions.csv",
@@ -78,6 +85,39 @@ def test_evaluation_reads_only_what_was_not_trained_on(journey, monkeypatch, tmp
     (tmp_path / "NEW22.png").write_bytes(data.train.samples[0].path.read_bytes())
     monkeypatch.setenv("CAPTCHA_DATA", str(tmp_path))
     assert unseen(Config(), run, reader).texts == ["NEW22"]
+
+
+def test_evaluation_finds_texts_as_the_training_did(journey, tmp_path, capsys, monkeypatch) -> None:
+    config, data, result = journey
+    monkeypatch.setenv("CAPTCHA_WORK", str(config.work))
+    run, reader = best_run(config), Reader.load(result.model)
+    params = run.data.params | {"label_pattern": r"(.+)-\d", "case": "lower"}
+    run = SimpleNamespace(info=run.info, data=SimpleNamespace(params=params))
+    shutil.copy(data.train.samples[0].path, tmp_path / "NEW22-0.png")
+    (tmp_path / "BAD22-0.png").write_bytes(b"no picture")
+    assert unseen(replace(config, data=tmp_path), run, reader).texts == ["new22"]
+    assert "left out: BAD22-0.png" in capsys.readouterr().out
+    named = replace(config, data=tmp_path, label_pattern=r"(.).+")  # what is asked for now has the say
+    assert unseen(named, run, reader).texts == ["n"]
+
+
+def test_evaluation_of_a_model_folder_needs_data_and_takes_all_of_it(journey, tmp_path, capsys) -> None:
+    config, data, result = journey
+    reader = Reader.load(result.model)
+    with pytest.raises(DataError, match="name labelled captchas"):
+        unseen(config, None, reader)
+    for sample in data.train.samples[:3]:
+        shutil.copy(sample.path, tmp_path)
+    assert sorted(unseen(replace(config, data=tmp_path), None, reader).texts) == sorted(data.train.texts[:3])
+    assert "whether the model was trained on some of them is not recorded" in capsys.readouterr().out
+
+
+def test_evaluation_on_what_was_trained_on_is_refused(journey, tmp_path, monkeypatch) -> None:
+    config, data, result = journey
+    monkeypatch.setenv("CAPTCHA_WORK", str(config.work))
+    shutil.copy(data.train.samples[0].path, tmp_path)
+    with pytest.raises(DataError, match="holds no image that the model was not trained on"):
+        unseen(replace(config, data=tmp_path), best_run(config), Reader.load(result.model))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import torch
 
 from helpers.codec import CTCCodec, Reading
 from helpers.config import Config
-from helpers.data import CaptchaData, Sample, load_data
+from helpers.data import CaptchaData, load_data
 from helpers.recipes import RECIPES, get_recipe
+from helpers.samples import Sample
 from helpers.training import EpochReport, LitOCR, build, fit
 
 
@@ -45,9 +46,8 @@ def test_one_batch_can_be_memorised(name, tmp_path, monkeypatch) -> None:
 
 def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
     """A training that ruins itself at the end must still give the epoch that was best."""
-    config, data = small(tmp_path, monkeypatch, image_size=(16, 64), synthetic_count=30)
     monkeypatch.setenv("CAPTCHA_EPOCHS", "3")
-    config = Config(image_size=(16, 64))
+    config, data = small(tmp_path, monkeypatch, image_size=(16, 64), synthetic_count=30)
     losses = []
 
     def record(row: dict[str, float]) -> None:

@@ -1,7 +1,6 @@
 """Pictures to network input: every mode seen as a person sees it, normalised as by hand, augmented from a seed."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,59 +8,35 @@ import torch
 from PIL import Image
 
 from helpers.recipes import RECIPES
-from helpers.transforms import eval_transform, prepare, train_transform
+from helpers.transforms import WIDTH_STEP, eval_transform, prepare, train_transform
+from tests.captchas import halves
 
-MODES = ["1", "L", "LA", "P", "P transparent", "RGB", "RGB transparent", "RGBA", "I;16", "I", "F", "CMYK", "YCbCr"]
+MODES = [
+    "1",
+    "L",
+    "LA",
+    "P",
+    "P transparent",
+    "PA",
+    "RGB",
+    "RGB transparent",
+    "RGBA",
+    "I;16",
+    "I",
+    "F",
+    "CMYK",
+    "YCbCr",
+    "HSV",
+]
 NORMALISATIONS = sorted({(recipe.mean, recipe.std) for recipe in RECIPES.values()})
-
-
-def black_and_white(mode: str) -> Image.Image:
-    """8 x 8: the left half black; the right half white, or black and transparent where the mode can say so."""
-    levels = np.zeros((8, 8), np.uint8)
-    levels[:, 4:] = 255
-    gray = Image.fromarray(levels)
-    if mode in ("I;16", "I", "F"):
-        array = (levels.astype(np.uint16) * 257).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
-        picture = Image.fromarray(array)
-    elif mode in ("LA", "RGBA"):
-        picture = Image.new(mode, (8, 8))
-        picture.putalpha(Image.fromarray(255 - levels))
-    elif mode == "P transparent":
-        picture = Image.fromarray((levels // 255).astype(np.uint8)).convert("L")
-        picture.putpalette([0, 0, 0] * 2)
-        picture.info["transparency"] = 1
-    elif mode == "RGB transparent":  # a colour that stands for nothing, as PNG's tRNS chunk has it
-        picture = Image.new("RGB", (8, 8))
-        picture.paste((0, 0, 9), (4, 0, 8, 8))
-        picture.info["transparency"] = (0, 0, 9)
-    else:
-        picture = gray.convert(mode)
-    assert picture.mode == mode.split()[0]
-    return picture
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_is_seen_alike(mode: str, channels: int) -> None:
-    array = prepare(black_and_white(mode), (8, 8), channels)
-    assert array.shape == (8, 8, channels) and array.dtype == np.uint8
-    assert (array[:, :4] == 0).all() and (array[:, 4:] == 255).all()
-
-
-@pytest.mark.parametrize(
-    ("suffix", "mode"),
-    [
-        *(("png", mode) for mode in ("1", "LA", "P transparent", "RGB transparent", "RGBA", "I;16")),
-        *(("tif", mode) for mode in ("1", "LA", "RGBA", "I;16", "CMYK")),
-        *(("gif", mode) for mode in ("P", "P transparent")),
-    ],
-)
-def test_modes_survive_a_file(tmp_path: Path, mode: str, suffix: str) -> None:
-    original = black_and_white(mode)
-    original.save(tmp_path / f"x.{suffix}", **original.info)
-    with Image.open(tmp_path / f"x.{suffix}") as picture:
-        array = prepare(picture, (8, 8), 1)
-    assert (array[:, :4] == 0).all() and (array[:, 4:] == 255).all()
+    array = prepare(halves(mode), (8, 12), channels)
+    assert array.shape == (8, 12, channels) and array.dtype == np.uint8
+    assert (array[:, :6] == 0).all() and (array[:, 6:] == 255).all()
 
 
 def test_colours_and_half_transparency() -> None:
@@ -74,20 +49,33 @@ def test_colours_and_half_transparency() -> None:
     assert (abs(prepare(half, (4, 4), 3).astype(int) - 153) <= 1).all()
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
-    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    assert (prepare(Image.fromarray(levels * 257), (16, 16), 1)[..., 0] == levels).all()
+LEVELS = np.arange(256).reshape(16, 16)
 
 
-@pytest.mark.parametrize(("orientation", "quarter_turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, quarter_turns: int) -> None:
-    stored = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
-    seen = np.rot90(stored, quarter_turns)  # counter-clockwise
-    with Image.open(tmp_path / "x.png") as picture:
-        assert (prepare(picture, seen.shape, 1)[..., 0] == seen).all()
+@pytest.mark.parametrize(
+    "stored",
+    [
+        LEVELS.astype(np.uint16) * 257,
+        LEVELS.astype(np.int32) * 257,
+        LEVELS.astype(np.uint16),  # 8 bits in 16
+        LEVELS.astype(np.int32),
+        LEVELS.astype(np.float32),
+        (LEVELS / 255).astype(np.float32),
+    ],
+    ids=["16 bits", "32 bits", "8 in 16 bits", "8 in 32 bits", "float to 255", "float to 1"],
+)
+def test_depths_are_scaled_and_not_clipped(stored: np.ndarray) -> None:
+    assert (prepare(Image.fromarray(stored), (16, 16), 1)[..., 0] == LEVELS).all()
+    assert (prepare(Image.fromarray(stored), (16, 16), 3) == LEVELS[..., None]).all()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [np.float32([[0, 256]]), np.float32([[-1, 0]]), np.float32([[0, np.nan]]), np.int32([[-1]]), np.int32([[65536]])],
+)
+def test_depths_without_a_known_range_are_refused(stored: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="gray values from .* have no known range: save 8 bits"):
+        prepare(Image.fromarray(stored), (8, 8), 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (31, 17), (300, 80), (80, 300)])  # (width, height), as Pillow has it
@@ -99,7 +87,7 @@ def test_sizes(size: tuple[int, int], image_size: tuple[int, int]) -> None:
 
 
 def test_the_whole_picture_is_seen_whatever_its_aspect() -> None:
-    array = prepare(black_and_white("L").resize((90, 30)), (64, 32), 1)
+    array = prepare(halves("L").resize((90, 30)), (64, 32), 1)
     assert array[:, :12].max() == 0 and array[:, -12:].min() == 255
 
 
@@ -110,11 +98,30 @@ def test_shrinking_is_antialiased() -> None:
     assert abs(shrunk.astype(int) - 60).max() <= 1
 
 
+@pytest.mark.parametrize("width", [1, 5, 31, 32, 33, 64, 200])
+@pytest.mark.parametrize("image_size", [(40, 150), (8, 999), (16, 1)])  # whose width does not matter
+def test_aspect_is_kept_up_to_a_whole_step(width: int, image_size: tuple[int, int]) -> None:
+    """A picture that is as much wider as it is higher, then its last column over and over."""
+    levels = np.random.default_rng(width).integers(256, size=(16, width, 3), dtype=np.uint8)
+    height, own = image_size[0], max(1, round(width * image_size[0] / 16))
+    array = prepare(Image.fromarray(levels), image_size, 3, keep_aspect=True)
+    assert array.shape == (height, -(-own // WIDTH_STEP) * WIDTH_STEP, 3) and array.shape[1] - own < WIDTH_STEP
+    assert (array[:, :own] == prepare(Image.fromarray(levels), (height, own), 3)).all()
+    assert (array[:, own:] == array[:, own - 1 : own]).all()
+
+
+def test_a_turned_picture_keeps_the_aspect_in_which_it_is_seen() -> None:
+    picture = Image.new("L", (20, 100))
+    picture.getexif()[0x0112] = 6  # lies on its side
+    assert prepare(picture, (20, 1), 1, keep_aspect=True).shape == (20, 112, 1)
+    assert prepare(picture, (20, 1), 1).shape == (20, 1, 1)
+
+
 def test_prepare_leaves_the_picture_as_it_is() -> None:
-    picture = black_and_white("RGBA")
+    picture = halves("RGBA")
     before = picture.tobytes()
     prepare(picture, (4, 4), 1)
-    assert picture.tobytes() == before and picture.size == (8, 8)
+    assert picture.tobytes() == before and picture.size == (12, 8)
 
 
 def noise(channels: int, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,6 @@ from helpers import metrics
 from helpers.config import Config
 from helpers.data import load_data
 from helpers.reader import Reader
-from helpers.recipes import get_recipe
 from helpers.training import fit
 
 
@@ -52,7 +51,7 @@ def main() -> None:
             row = [seed, warmup, *(first_epoch(fitted.history, share) for share in (0.01, 0.5, 0.9, 0.97))]
             row += [f"{fitted.best['val_exact']:.4f}", f"{seconds:.0f}"]
             if options.test:
-                reader = Reader(fitted.module.network, fitted.module.codec, get_recipe(config))
+                reader = Reader(fitted.module.network, fitted.module.codec, data.recipe)
                 texts = [reading.text for reading in reader.read(list(data.test.images))]
                 row.append(f"{metrics.exact_match(texts, data.test.texts):.4f} of {len(texts)}")
             rows.append(row)

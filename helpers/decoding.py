@@ -1,0 +1,143 @@
+"""Files to pictures in memory: each read, checked, decoded and scaled once, in parallel, and kept in a cache on disk."""
+
+import hashlib
+import inspect
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from helpers import pictures, transforms
+from helpers.pictures import UNREADABLE, open_picture, progress_bar, read_bytes, why
+from helpers.transforms import as_seen, prepare
+
+NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one file turned out to be. Where it cannot be read, `problem` says why and the rest is empty."""
+
+    problem: str = ""
+    content: str = ""  # digest of the file's bytes
+    look: str = ""  # digest of the decoded pixels: equal for files that show the same
+    format: str = ""  # by content, in Pillow's words, as is the mode
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)  # (width, height), pixels, before it was scaled
+    frames: int = 1
+    image: np.ndarray = field(default_factory=lambda: NO_IMAGE, repr=False, compare=False)  # uint8 (H, W, C), prepared
+
+
+def decode(
+    paths: Sequence[Path],
+    image_size: tuple[int, int],
+    channels: int,
+    keep_aspect: bool = False,
+    cache: Path | None = None,
+) -> list[Picture]:
+    """Every file as a Picture, in order; `image_size` is (height, width), pixels. Files that cannot be read stay in.
+
+    `cache` names a file that keeps what was decoded, by the digest of each file's content: files are read again, but
+    only new content is decoded. A cache that is damaged or was made by other code is made anew.
+    """
+    known = _load(cache) if cache else {}
+
+    def one(path: Path) -> Picture:
+        try:
+            content = read_bytes(path)
+        except UNREADABLE as error:
+            return Picture(problem=why(error))
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return known.get(digest) or replace(look_at(content, image_size, channels, keep_aspect), content=digest)
+
+    with ThreadPoolExecutor() as pool:
+        found = list(progress_bar(pool.map(one, paths), len(paths), "reading pictures"))
+    if cache and any(picture.content and picture.content not in known for picture in found):
+        _save(cache, found)
+    return found
+
+
+def look_at(content: bytes, image_size: tuple[int, int], channels: int, keep_aspect: bool = False) -> Picture:
+    """A file's content as a Picture."""
+    try:
+        picture = open_picture(content)
+        seen = as_seen(picture)
+        return Picture(
+            look=_look(seen),
+            format=picture.format or "",
+            mode=picture.mode,
+            size=seen.size,
+            frames=getattr(picture, "n_frames", 1),
+            image=prepare(seen, image_size, channels, keep_aspect),
+        )
+    except UNREADABLE as error:
+        return Picture(problem=why(error))
+
+
+def _look(seen: Image.Image) -> str:
+    return hashlib.blake2b(f"{seen.size}".encode() + seen.convert("RGB").tobytes(), digest_size=16).hexdigest()
+
+
+def images_differ_in_shape(found: Iterable[Picture], tolerance: float = 1.1) -> bool:
+    """Whether width : height differs by more than a tenth among the pictures that could be read."""
+    shapes = [picture.size[0] / picture.size[1] for picture in found if not picture.problem]
+    return bool(shapes) and max(shapes) > tolerance * min(shapes)
+
+
+def cache_file(folder: Path, source: Path, image_size: tuple[int, int], channels: int, keep_aspect: bool) -> Path:
+    """Where the pictures of a source are kept for these settings."""
+    facts = f"{source}|{image_size}|{channels}|{keep_aspect}"
+    return folder / f"{source.stem}-{hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()}.npz"
+
+
+def _made_by() -> str:
+    """What decides about pixels: Pillow and the code that prepares them."""
+    code = "".join(map(inspect.getsource, (pictures, transforms, look_at, _look)))
+    return f"Pillow {PIL.__version__} {hashlib.blake2b(code.encode(), digest_size=8).hexdigest()}"
+
+
+def _save(cache: Path, found: Sequence[Picture]) -> None:
+    """All or nothing, by way of a part file; a full disk costs the cache and not the training."""
+    rows = {picture.content: picture for picture in found if picture.content}.values()
+    facts = [asdict(replace(p, image=NO_IMAGE)) | {"image": p.image.shape} for p in rows]
+    text = json.dumps({"made_by": _made_by(), "pictures": facts}).encode()
+    part = cache.with_name(f".{cache.name}.{os.getpid()}.part")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            pixels = np.concatenate([NO_IMAGE.ravel(), *(picture.image.ravel() for picture in rows)])
+            np.savez(file, facts=np.frombuffer(text, np.uint8), pixels=pixels)
+        os.replace(part, cache)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        warnings.warn(f"{cache} cannot be written ({error}): the next run decodes again", stacklevel=3)
+
+
+def _load(cache: Path) -> dict[str, Picture]:
+    """The kept pictures by the digest of their content; none where the cache is missing, damaged or of other code."""
+    try:
+        with np.load(cache, allow_pickle=False) as arrays:
+            kept, pixels = json.loads(arrays["facts"].tobytes()), arrays["pixels"]
+        if kept["made_by"] != _made_by():
+            return {}
+        ends = np.cumsum([np.prod(facts["image"]) for facts in kept["pictures"]]).astype(int)
+        images = np.split(pixels, ends[:-1]) if len(ends) else []
+        return {
+            facts["content"]: Picture(**facts | {"size": tuple(facts["size"]), "image": image.reshape(facts["image"])})
+            for facts, image in zip(kept["pictures"], images, strict=True)
+        }
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        warnings.warn(f"{cache} is damaged ({error}): decoding again", stacklevel=3)
+        return {}
