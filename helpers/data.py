@@ -4,7 +4,6 @@ On the command line, an audit before any training: `python -m helpers.data FOLDE
 """
 
 import argparse
-import hashlib
 import multiprocessing
 import os
 import sys
@@ -24,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from helpers import plots
 from helpers.audit import RARE, Audit, audit
 from helpers.config import Config, on_kaggle
-from helpers.decoding import Picture, decode, images_differ_in_shape, look_at
+from helpers.decoding import Picture, cache_file, decode, images_differ_in_shape, look_at
 from helpers.kaggle import attached_data
 from helpers.pictures import DataError, first_names
 from helpers.recipes import Recipe, get_recipe
@@ -261,9 +260,8 @@ def _decoded(config: Config, source: Path, samples: Sequence[Sample], recipe: Re
         return decode(paths, recipe.image_size, recipe.channels, keep)
     # on Kaggle not under the work folder, all of which becomes the notebook's output
     folder = Path(tempfile.gettempdir()) / "captcha-ocr-cache" if on_kaggle() else config.work / "cache"
-    facts = f"{source}|{recipe.image_size}|{recipe.channels}|{keep}"
-    name = f"{source.stem}-{hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()}.npz"
-    return decode(paths, recipe.image_size, recipe.channels, keep, folder / name)
+    cache = cache_file(folder, source, recipe.image_size, recipe.channels, keep)
+    return decode(paths, recipe.image_size, recipe.channels, keep, cache)
 
 
 def load_data(config: Config) -> CaptchaData:
