@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from os.path import commonprefix
 from pathlib import Path
 
+import torch
+
 from helpers.decoding import Picture, images_differ_in_shape
 from helpers.pictures import archive_of, first_names, is_picture, list_pictures, stem
 from helpers.recipes import Recipe
@@ -127,7 +129,8 @@ def audit(
     good = [index for index, picture in enumerate(found) if not picture.problem]
     texts = [sample.text for sample in samples]
     codec = recipe.codec(charset or "".join(sorted(set("".join(texts)))), _usual(map(len, texts)))
-    given = {width: recipe.steps_for(codec, width) for width in {found[index].image.shape[1] for index in good}}
+    with torch.random.fork_rng():  # whoever looks at the data changes no training
+        given = recipe.steps_for(recipe.network(codec), {found[index].image.shape[1] for index in good})
     room = {index: (codec.steps(texts[index]), given[found[index].image.shape[1]]) for index in good}
     tightest = max(good, key=lambda index: room[index][0] / room[index][1], default=None)
     findings = [
@@ -220,13 +223,17 @@ def _lengths(names: Sequence[str], texts: Sequence[str], recipe: Recipe) -> list
 
 def _shapes(names: Sequence[str], found: Sequence[Picture], recipe: Recipe) -> Finding | None:
     readable = [picture for picture in found if not picture.problem]
-    if recipe.aspect == "keep" or not images_differ_in_shape(readable):
+    if not images_differ_in_shape(readable):
         return None
     size, _ = Counter(picture.size for picture in readable).most_common(1)[0]
     others = [(n, p) for n, p in zip(names, found, strict=True) if not p.problem and p.size != size]
     far = [(name, picture) for name, picture in others if images_differ_in_shape([picture, Picture(size=size)])]
     files = [(name, "{} x {}".format(*picture.size)) for name, picture in far or others]
     said = "another shape than {} x {}, width x height in pixels".format(*size)
+    if recipe.aspect == "keep":
+        said += "; for their sake every picture keeps its shape and is padded to its own width"
+        few = len(files) < ODD_SHARE * len(found)
+        return Finding("warning", "shapes", said, "remove them, or CAPTCHA_ASPECT=squeeze", files) if few else None
     if recipe.aspect == "squeeze":
         return Finding("warning", "shapes", f"{said}; squeezed to one, as aspect='squeeze' says", "", files)
     remedy = f"take a CTC recipe, which keeps shapes, or set aspect='squeeze' (CAPTCHA_ASPECT=squeeze), or {SKIP}"
@@ -255,8 +262,8 @@ def _beside(source: Path | str, samples: Sequence[Sample]) -> list[Finding]:
         for paths in list_pictures(archive_of(base) or base)
     )
     others = [(path, name) for path, name in others if path.name != MARKER]
-    hidden = [(name, "") for path, name in others if is_picture(path)]
     tables = [(name, "") for path, name in others if path.suffix.lower() in TABLES | LISTS]
+    hidden = [(name, "") for path, name in others if (name, "") not in tables and is_picture(path)]
     rest = [(name, "") for _, name in others if (name, "") not in hidden + tables]
     given = [(name, "") for _, name in pictures]
     remedy = "if it holds the texts, name it instead of the folder: CAPTCHA_DATA=FOLDER/" + (tables or [("", "")])[0][0]

@@ -224,7 +224,8 @@ class Collection:
         Raises DataError for the errors of the audit; with `on_bad="skip"` the files that they name are left out.
         """
         if self.audit.errors and on_bad == "error":
-            raise DataError("\n".join(map(str, self.audit.errors)))
+            causes = [finding for finding in self.audit.warnings if finding.about in ("suffixes", "running numbers")]
+            raise DataError("\n".join(map(str, [*self.audit.errors, *causes])))
         bad = {name: f"{error.about}: {reason}" for error in self.audit.errors for name, reason in error.files}
         good = [i for i, s in enumerate(self.samples) if relative_name(s.path, self.source) not in bad]
         if not good:
@@ -308,11 +309,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.exit(2, f"{error}\n")
     print(found.audit)
-    if options.json:
-        options.json.write_text(found.audit.to_json(), encoding="utf-8")
-    if options.sheet:
-        good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
-        contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good]).savefig(options.sheet)
+    good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
+    try:
+        if options.json:
+            options.json.write_text(found.audit.to_json(), encoding="utf-8")
+        if options.sheet and good:
+            sheet = contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good])
+            sheet.savefig(options.sheet)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"the report cannot be written: {error}\n")
     return 1 if found.audit.errors else 0
 
 

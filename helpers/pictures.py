@@ -8,6 +8,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -100,17 +101,24 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
 @lru_cache(maxsize=8)
 def _open_version(path: Path, _: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     file = zipfile.ZipFile(path)
-    return file, {_member_name(info): info for info in file.infolist() if not info.is_dir()}
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in file.infolist():
+        if not info.is_dir() and members.setdefault(_member_name(info), info) is not info:
+            raise DataError(f"{path} holds {_member_name(info)} twice: pack it anew")
+    return file, members
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
-    """The member's name; macOS writes UTF-8 without saying so, and zipfile then reads it as cp437."""
-    if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
+    """The member's name, which never leads out of the zip, with forward slashes.
+
+    macOS writes UTF-8 without saying so, and zipfile then reads it as cp437; old Windows tools write backslashes.
+    """
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    parts = name.replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..") and not part.endswith(":"))
 
 
 def stem(path: Path) -> str:
@@ -143,8 +151,14 @@ def open_picture(source: Path | bytes) -> Image.Image:
 
 def is_picture(path: Path) -> bool:
     """Whether a file that is not named like a picture begins like one."""
+    archive, size = archive_of(path), max(map(len, SIGNATURES))
     try:
-        return read_bytes(path).startswith(SIGNATURES)
+        if archive is None:
+            with path.open("rb") as file:
+                return file.read(size).startswith(SIGNATURES)
+        archive_file, members = _open_zip(archive)
+        with archive_file.open(members[path.relative_to(archive).as_posix()]) as file:
+            return file.read(size).startswith(SIGNATURES)
     except UNREADABLE:
         return False
 

@@ -1,6 +1,6 @@
 """The designs that can be trained: one row each names the network, the codec and the settings that suit them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -43,10 +43,18 @@ class Recipe:
         """The codec for texts over the charset; `text_length` in characters counts only where it is fixed."""
         return FixedLengthCodec(charset, text_length or 4) if self.fixed_length else CTCCodec(charset)
 
-    def steps_for(self, codec: Codec, width: int) -> int:
-        """The steps (T) of the logits for images of the recipe's height and that width, in pixels."""
-        with torch.device("meta"), torch.inference_mode():  # shapes alone, nothing is computed
-            return self.network(codec).eval()(torch.zeros(1, self.channels, self.image_size[0], width)).shape[1]
+    def steps_for(self, network: nn.Module, widths: Iterable[int]) -> dict[int, int]:
+        """The steps (T) of the network's logits for images of each width, in pixels. Raises ValueError for too small ones."""
+        steps = {}
+        network.eval()
+        for width in widths:
+            size = (self.image_size[0], width)
+            try:
+                with torch.inference_mode():
+                    steps[width] = network(torch.zeros(1, self.channels, *size)).shape[1]
+            except RuntimeError as error:
+                raise ValueError(f"images of {size} (height, width) are too small for {self.name}: {error}") from None
+        return steps
 
     def network(self, codec: Codec, pretrained: bool = False) -> nn.Module:
         """The network whose logits the codec reads."""

@@ -24,8 +24,9 @@ TABLES, LISTS = {".csv", ".tsv"}, {".txt", ".lst"}
 FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN = ("file", "filename", "image", "path"), ("label", "text"), "split"
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = dict(zip(SPLITS, SPLITS, strict=True)) | {"training": "train", "valid": "val", "validation": "val"}
-# what stands behind the text in names met in the wild: label (1), label-0 or label_1, label_<hash>
+# what stands behind the text in names met in the wild: label (1), label - Copy, label-0 or label_1, label_<hash>
 SUFFIXES = (
+    r"(?: -)? [Cc]opy(?: \(?\d+\)?)?",
     r" ?\(\d+\)",
     *(separator + kind for kind in (r"\d{1,5}", "[0-9a-f]{6,}", "[0-9A-F]{6,}") for separator in "-_"),
 )

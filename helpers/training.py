@@ -223,7 +223,7 @@ def build(config: Config, data: CaptchaData) -> LitOCR:
     codec = recipe.codec(data.charset, data.text_length)
     network = recipe.network(codec, config.pretrained)
     widths = {image.shape[1] for dataset in data.sides.values() for image in dataset.images}  # pixels
-    steps = {width: recipe.steps_for(codec, width) for width in widths}
+    steps = recipe.steps_for(network, widths)
     for side, dataset in data.sides.items():
         unknown = sorted(set("".join(dataset.texts)) - set(codec.charset))
         for sample, image in zip(dataset.samples, dataset.images, strict=True):

@@ -9,6 +9,7 @@ from albumentations.pytorch import ToTensorV2
 from PIL import Image, ImageOps
 
 WIDTH_STEP = 16  # pixels; pictures that keep their aspect come in widths that are multiples, so that they fill batches
+MAX_WIDTH = 4096  # pixels, of a picture that keeps its aspect
 
 
 def prepare(picture: Image.Image, image_size: tuple[int, int], channels: int, keep_aspect: bool = False) -> np.ndarray:
@@ -16,12 +17,14 @@ def prepare(picture: Image.Image, image_size: tuple[int, int], channels: int, ke
 
     The picture `as_seen` is squeezed to `image_size`, or, with `keep_aspect`, scaled to its height and padded on the
     right, by what its last column shows, to the next multiple of WIDTH_STEP. So what a picture becomes never depends on
-    those it is read with.
+    those it is read with. Raises ValueError where that is wider than MAX_WIDTH.
     """
     picture = as_seen(picture).convert("L" if channels == 1 else "RGB")
     height, width = image_size
     if keep_aspect:
         width = max(1, round(picture.width * height / picture.height))
+        if width > MAX_WIDTH:
+            raise ValueError(f"{picture.width} x {picture.height} pixels are too long for a captcha to keep its aspect")
     picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # antialiased when it shrinks
     pixels = np.asarray(picture).reshape(height, width, channels)
     missing = -width % WIDTH_STEP if keep_aspect else 0

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import decoding
+from helpers import decoding, pictures
 from helpers.decoding import NO_IMAGE, Picture, decode, images_differ_in_shape, look_at
+from helpers.pictures import UNREADABLE, open_picture
 from helpers.transforms import WIDTH_STEP, prepare
 from tests.captchas import encoded, halves, noise, pack, write, write_all
 
@@ -282,6 +283,35 @@ def test_a_file_that_was_cut_anywhere_is_a_problem(kind: str) -> None:
     whole = [length for length in range(len(content)) if not look_at(content[:length], SIZE, 3).problem]
     assert all(look(content[:length]) == look(content) for length in whole)
     assert len(whole) <= 2 and (kind == "gif" or not whole)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_ends_early_with_the_mark_of_its_end_is_a_problem(mode: str, progressive: bool) -> None:
+    """Pillow fills the rest with gray and says nothing."""
+    content = encoded(noise((64, 32)).convert(mode), "jpeg", progressive=progressive)
+    assert not look_at(content, SIZE, 3).problem
+    for length in (len(content) - 10, len(content) * 3 // 4):
+        assert look_at(content[:length] + content[-2:], SIZE, 3).problem
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_opening_a_picture_reads_it_whole(tmp_path: Path, kind: str) -> None:
+    """So that nothing is left that could fail where it is used."""
+    path = tmp_path / "x.png"
+    for share in (1 / 4, 1 / 2, 9 / 10):
+        path.write_bytes(FILES[kind][: int(share * len(FILES[kind]))])
+        with pytest.raises(UNREADABLE):
+            open_picture(path)
+    path.write_bytes(FILES[kind])
+    assert open_picture(path).size == (12, 8)
+
+
+def test_a_picture_of_more_pixels_than_any_captcha_has_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a damaged header may claim, for which there may be no memory."""
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 96)
+    assert not look_at(encoded(noise((12, 8))), SIZE, 3).problem
+    assert "13 x 8 pixels are no captcha" in look_at(encoded(noise((13, 8))), SIZE, 3).problem
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FILES if kind.startswith("png")])

@@ -103,8 +103,16 @@ def test_steps_are_those_of_the_logits(name: str) -> None:
     recipe = get_recipe(Config(recipe=name, image_size=(32, 96)))
     codec = recipe.codec("ABCDEF", 5)
     for width in (96,) if recipe.fixed_length else (16, 80, 96, 100, 208):
-        logits = recipe.network(codec).eval()(torch.zeros(1, recipe.channels, 32, width))
-        assert recipe.steps_for(codec, width) == logits.shape[1]
+        network = recipe.network(codec)
+        logits = network.eval()(torch.zeros(2, recipe.channels, 32, width))
+        assert recipe.steps_for(network, [width]) == {width: logits.shape[1]}
+
+
+@pytest.mark.parametrize(("name", "width"), [("conv_ctc", 1), ("cnn_gru_ctc", 2)])
+def test_images_too_small_for_a_network_are_an_error_in_words(name: str, width: int) -> None:
+    recipe = get_recipe(Config(recipe=name))
+    with pytest.raises(ValueError, match=f"images of .*{width}. .height, width. are too small for {name}"):
+        recipe.steps_for(recipe.network(recipe.codec("AB", None)), [width])
 
 
 def test_a_recipe_of_one_shape_cannot_keep_another() -> None:

@@ -3,6 +3,7 @@
 import random
 import re
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterable
 from itertools import permutations
 from pathlib import Path
@@ -197,15 +198,17 @@ def test_table(tmp_path: Path, delimiter: str, encoding: str, newline: str, last
 
 
 def test_tsv_is_split_at_tabs_alone(tmp_path: Path) -> None:
-    source = text_file(tmp_path / "labels.tsv", "file\tlabel\tnotes, if any\na.png\ta,b\t\nb.png\tc;d\tx\n")
+    source = text_file(
+        tmp_path / "labels.tsv", "file\tlabel\tnotes, if any, or none, or more\na.png\ta,b\t\nb.png\tc;d\tx\n"
+    )
     assert find_samples(source) == [Sample(tmp_path / "a.png", "a,b"), Sample(tmp_path / "b.png", "c;d")]
 
 
 @pytest.mark.parametrize("file", ["file", "FileName", "image", "PATH"])
 @pytest.mark.parametrize("label", ["label", "Text", "LABEL"])
 def test_columns_in_any_case_and_order(tmp_path: Path, file: str, label: str) -> None:
-    source = text_file(tmp_path / "x.csv", f"id, {label} ,{file}\n1, AB ,a.png\n2,CD,b.png\n")
-    assert find_samples(source) == [Sample(tmp_path / "a.png", "AB"), Sample(tmp_path / "b.png", "CD")]
+    source = text_file(tmp_path / "x.csv", f'id, {label} ,{file}\n1, AB ,a.png\n2, "C,D", b.png\n')
+    assert find_samples(source) == [Sample(tmp_path / "a.png", "AB"), Sample(tmp_path / "b.png", "C,D")]
 
 
 def test_columns_that_are_named(tmp_path: Path) -> None:
@@ -398,11 +401,11 @@ def test_a_row_without_a_text_is_an_error_with_its_number(tmp_path: Path) -> Non
 
 
 def test_a_column_of_sides(tmp_path: Path) -> None:
-    named = {"train": "train", "Training": "train", "VAL": "val", "valid": "val", " validation": "val", "Test": "test"}
-    write(tmp_path / "test" / "train.png")  # the table has the say
+    named = {"train": "train", "Training": "train", "VAL": "val", "valid": "val", "validation ": "val", "Test": "test"}
+    folders = ["test", "train"] * 3  # the table has the say
     source = table(
         tmp_path / "x.csv",
-        [("test/train.png", f"t{index}", name) for index, name in enumerate(named)],
+        [(f"{folder}/{i}.png", f"t{i}", name) for i, (folder, name) in enumerate(zip(folders, named, strict=True))],
         ("file", "label", "Split"),
     )
     assert [sample.side for sample in find_samples(source)] == list(named.values())
@@ -501,6 +504,36 @@ def test_case_changes_no_length_and_twice_is_once(case: str) -> None:
         assert len(changed) == len(kept) and one_spelling(changed, case) == changed, hex(ord(character))
 
 
+@pytest.mark.parametrize(
+    ("member", "name"),
+    [
+        ("/etc/ABCD.png", "etc/ABCD.png"),
+        ("../../ABCD.png", "ABCD.png"),
+        ("./ABCD.png", "ABCD.png"),
+        ("x//ABCD.png", "x/ABCD.png"),
+        ("x\\ABCD.png", "x/ABCD.png"),
+        ("C:/x/ABCD.png", "x/ABCD.png"),
+    ],
+)
+def test_names_in_a_zip_never_lead_out_of_it(tmp_path: Path, member: str, name: str) -> None:
+    content = write(tmp_path / "one.png", 33).read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        info = zipfile.ZipInfo("placeholder.png")
+        info.filename = member
+        archive.writestr(info, content)
+    (sample,) = find_samples(tmp_path / "x.zip")
+    assert (sample.path, sample.text) == (tmp_path / "x.zip" / name, "ABCD")
+    assert open_picture(sample.path).getpixel((0, 0)) == 33
+
+
+def test_a_zip_that_holds_a_name_twice_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("a/ABCD.png", "./a/ABCD.png"):
+            archive.writestr(name, b"")
+    with pytest.raises(DataError, match="x.zip holds a/ABCD.png twice"):
+        find_samples(tmp_path / "x.zip")
+
+
 # --- suffixes --------------------------------------------------------------------------------------------------------
 
 
@@ -522,8 +555,12 @@ SUFFIXES: dict[str, Callable[[int, random.Random], str]] = {
     "-hash": lambda index, draw: f"-{draw.getrandbits(32):08x}",
     " (1)": lambda index, draw: f" ({index})",
     "(1)": lambda index, draw: f"({index})",
+    " - Copy": lambda index, draw: " - Copy" + f" ({index})" * (index > 1),
+    " copy 2": lambda index, draw: " copy" + f" {index}" * (index > 1),
 }
-COPIES = {name: SUFFIXES[name] for name in ("-number", "_number", " (1)", "(1)")}  # what only some names have
+COPIES = {
+    name: SUFFIXES[name] for name in ("-number", "_number", " (1)", "(1)", " - Copy", " copy 2")
+}  # only some have
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -559,6 +596,8 @@ def test_a_suffix_of_some_names_is_taken_off_by_the_proposed_pattern(kind: str, 
         ["a-b", "c.d", "e-f", "x.y"],
         ["1.5", "2.5", "10.25"],
         ["AB12", "CD34", "a-1"],
+        ["AB-123", "ABC-12", "A-1234"],  # one length: each is a whole label
+        ["abc", "abcde", "xyz-1", "xyw-2"],  # no other length than that of whole labels
         [f"captcha_{number}" for number in range(30)],
         [f"img-{number}" for number in range(30)],
         [f"captcha ({number})" for number in range(30)],

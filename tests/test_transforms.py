@@ -160,3 +160,9 @@ def test_augmentations_are_seeded() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
     assert not any(torch.equal(first[i], first[j]) for i in range(5) for j in range(i))
+
+
+def test_a_picture_too_long_to_keep_its_aspect_is_refused() -> None:
+    with pytest.raises(ValueError, match="100000 x 1 pixels are too long"):
+        prepare(Image.new("L", (100_000, 1)), (40, 150), 1, keep_aspect=True)
+    assert prepare(Image.new("L", (100_000, 1)), (40, 150), 1).shape == (40, 150, 1)
