@@ -262,8 +262,9 @@ def _beside(source: Path | str, samples: Sequence[Sample]) -> list[Finding]:
         for paths in list_pictures(archive_of(base) or base)
     )
     others = [(path, name) for path, name in others if path.name != MARKER]
-    tables = [(name, "") for path, name in others if path.suffix.lower() in TABLES | LISTS]
-    hidden = [(name, "") for path, name in others if (name, "") not in tables and is_picture(path)]
+    hidden = [(name, "") for path, name in others if is_picture(path)]
+    lists = [(name, "") for path, name in others if path.suffix.lower() in TABLES | LISTS]
+    tables = [entry for entry in lists if entry not in hidden]
     rest = [(name, "") for _, name in others if (name, "") not in hidden + tables]
     given = [(name, "") for _, name in pictures]
     remedy = "if it holds the texts, name it instead of the folder: CAPTCHA_DATA=FOLDER/" + (tables or [("", "")])[0][0]

@@ -37,7 +37,7 @@ UNREADABLE = (
     Image.DecompressionBombError,
 )
 MAX_PIXELS = 10_000_000  # width times height; a damaged header may claim more than memory holds
-SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")  # how pictures begin
+BEGINNING = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL)  # of a picture
 
 
 class DataError(ValueError):
@@ -151,14 +151,14 @@ def open_picture(source: Path | bytes) -> Image.Image:
 
 def is_picture(path: Path) -> bool:
     """Whether a file that is not named like a picture begins like one."""
-    archive, size = archive_of(path), max(map(len, SIGNATURES))
+    archive, size = archive_of(path), 16  # bytes
     try:
         if archive is None:
             with path.open("rb") as file:
-                return file.read(size).startswith(SIGNATURES)
+                return BEGINNING.match(file.read(size)) is not None
         archive_file, members = _open_zip(archive)
         with archive_file.open(members[path.relative_to(archive).as_posix()]) as file:
-            return file.read(size).startswith(SIGNATURES)
+            return BEGINNING.match(file.read(size)) is not None
     except UNREADABLE:
         return False
 

@@ -134,11 +134,13 @@ def _from_table(source: Path, file_column: str | None, label_column: str | None)
     rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         columns = rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
-        table = list(rows)
+        numbered = [(rows.line_num, row) for row in rows]
     except csv.Error as error:
         raise DataError(
             f"{source} is no table near line {rows.line_num} ({error}): look for a quote too many"
         ) from None
+    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+        raise DataError(f"{source} has the columns {twice} twice: give each a name of its own")
     label = _column(source, columns, label_column, LABEL_COLUMNS, "label_column")
     file = _column(source, columns, file_column, FILE_COLUMNS, "file_column")
     if label is None:
@@ -146,20 +148,21 @@ def _from_table(source: Path, file_column: str | None, label_column: str | None)
             f"{source} has the columns {columns}: `{FILE_COLUMNS[0]}` and `{LABEL_COLUMNS[0]}` are expected in its first"
             " line, or say with file_column and label_column (CAPTCHA_FILE_COLUMN, CAPTCHA_LABEL_COLUMN) which they are"
         )
+    lines, table = [line for line, _ in numbered], [row for _, row in numbered]
     if not table:
         raise DataError(f"{source} has no rows below its first line")
-    if long := [str(line) for line, row in enumerate(table, 2) if None in row]:
-        rows_named = ", ".join(long[:5])
+    if long := [str(line) for line, row in numbered if None in row]:
+        lines_named = ", ".join(long[:5])
         raise DataError(
-            f"{source} has more cells than columns in row {rows_named}: put texts that hold {delimiter!r} in quotes"
+            f"{source} has more cells than columns in line {lines_named}: put texts that hold {delimiter!r} in quotes"
         )
     texts = [(row[label] or "").strip() for row in table]
     if file is None:
-        samples = _paired(source, texts, first_line=2)
+        samples = _paired(source, texts, lines)
     else:
         names = [(row[file] or "").strip() for row in table]
-        if empty := [str(line) for line, name in enumerate(names, 2) if not name]:
-            raise DataError(f"{source} names no file in row {', '.join(empty[:5])}")
+        if empty := [str(line) for line, name in zip(lines, names, strict=True) if not name]:
+            raise DataError(f"{source} names no file in line {', '.join(empty[:5])}")
         if wrong := [name for name, text in zip(names, texts, strict=True) if not text]:
             raise DataError(f"{source} gives no label for {first_names(wrong)}")
         samples = [Sample(path, text) for path, text in zip(_located(source, names), texts, strict=True)]
@@ -213,12 +216,12 @@ def _located(source: Path, names: Sequence[str]) -> list[Path]:
     return located
 
 
-def _paired(source: Path, texts: Sequence[str], first_line: int = 1) -> list[Sample]:
+def _paired(source: Path, texts: Sequence[str], lines: Sequence[int] | None = None) -> list[Sample]:
     """Texts in the natural order of the pictures beside and below their list."""
     base = base_of(source)
     archive = archive_of(base) or (base if base.is_file() else None)
     paths = [path for path in list_pictures(archive or base)[0] if path.is_relative_to(base)]
-    if empty := [line for line, text in enumerate(texts, first_line) if not text]:
+    if empty := [line for line, text in zip(lines or range(1, len(texts) + 1), texts, strict=True) if not text]:
         raise DataError(f"{source} has no text in line {empty[0]}: one text per line and picture is expected")
     if len(paths) != len(texts):
         raise DataError(
@@ -231,7 +234,9 @@ def _paired(source: Path, texts: Sequence[str], first_line: int = 1) -> list[Sam
 def _sides_by_folder(samples: Sequence[Sample], base: Path) -> list[Sample]:
     """With the sides that folders `train`, `val`, `test` give; as they are where there are not at least two of them."""
     sides = [
-        next((SPLIT_NAMES[part.lower()] for part in Path(name).parts[:-1] if part.lower() in SPLIT_NAMES), None)
+        next(
+            (SPLIT_NAMES[part.lower()] for part in reversed(Path(name).parts[:-1]) if part.lower() in SPLIT_NAMES), None
+        )
         for name in (relative_name(sample.path, base) for sample in samples)
     ]
     if "train" not in sides or not {"val", "test"} & set(sides):

@@ -256,14 +256,14 @@ def test_a_row_without_a_label_is_an_error(tmp_path: Path, row: str) -> None:
 
 
 def test_a_row_without_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="x.csv names no file in row 3"):
+    with pytest.raises(DataError, match="x.csv names no file in line 3"):
         find_samples(text_file(tmp_path / "x.csv", "file,label\na.png,AB\n,CD\n"))
 
 
 def test_a_row_with_too_many_cells_is_an_error(tmp_path: Path) -> None:
     """A text with a comma that nobody quoted would else be cut at it."""
     with pytest.raises(
-        DataError, match="x.csv has more cells than columns in row 3: put texts that hold ',' in quotes"
+        DataError, match="x.csv has more cells than columns in line 3: put texts that hold ',' in quotes"
     ):
         find_samples(text_file(tmp_path / "x.csv", "file,label\na.png,AB\nb.png,C,D\n"))
 
@@ -502,6 +502,24 @@ def test_case_changes_no_length_and_twice_is_once(case: str) -> None:
     for character in map(chr, [*range(32, 0xD800), *range(0xE000, 0x10000)]):
         kept, changed = one_spelling(character), one_spelling(character, case)
         assert len(changed) == len(kept) and one_spelling(changed, case) == changed, hex(ord(character))
+
+
+def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("file,label,label\n1.png,AB,CD\n")
+    with pytest.raises(DataError, match=r"x.csv has the columns .'label'. twice"):
+        find_samples(tmp_path / "x.csv", label_column="label")
+
+
+def test_lines_of_a_table_are_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("file,label\n\n1.png,AB,1\n")
+    with pytest.raises(DataError, match="more cells than columns in line 3"):
+        find_samples(tmp_path / "x.csv")
+
+
+def test_the_innermost_folder_gives_the_side(tmp_path: Path) -> None:
+    for gray, side in enumerate(("train", "val", "test")):
+        write(tmp_path / "training" / side / f"{gray:04d}.png", gray)
+    assert [sample.side for sample in find_samples(tmp_path)] == ["test", "train", "val"]
 
 
 @pytest.mark.parametrize(
