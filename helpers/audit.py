@@ -125,7 +125,7 @@ def audit(
     `by_name` tells that texts come from file names, and not from a table, so that suffixes and running numbers are
     looked for.
     """
-    names = [relative_name(sample.path, source) if isinstance(source, Path) else sample.path.name for sample in samples]
+    names = [relative_name(sample.path, source) for sample in samples]
     good = [index for index, picture in enumerate(found) if not picture.problem]
     texts = [sample.text for sample in samples]
     codec = recipe.codec(charset or "".join(sorted(set("".join(texts)))), _usual(map(len, texts)))
