@@ -1,6 +1,7 @@
 """What logits (B, T, K) mean: a codec gives the loss of texts and reads texts back. Only here live ids, blanks and frames.
 
-Every codec has the same members: `charset`, `classes` (K), `steps`, `check`, `loss`, `warmup_loss`, `read`.
+Every codec has the same members: `charset`, `classes` (K), `length`, `steps`, `check`, `loss`, `warmup_loss`, `read`,
+`silent`.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,10 @@ class Codec:
     def can_spell(self, text: str) -> bool:
         """Whether every character of the text is in the charset."""
         return set(text) <= set(self.charset)
+
+    def silent(self, logits: Tensor) -> int:
+        """For how many images the network says nothing but blanks; 0 where there are none to say."""
+        return 0
 
     def _ids(self, text: str, offset: int) -> list[int]:
         if unknown := sorted(set(text) - set(self.charset)):
@@ -80,13 +85,15 @@ class FixedLengthCodec(Codec):
 class CTCCodec(Codec):
     """Texts of any length that the frames can hold: connectionist temporal classification, blank = 0.
 
+    With a `length` in characters, which is known where all training texts have it, every reading has that length.
     Source: Graves et al. 2006, "Connectionist Temporal Classification", https://dl.acm.org/doi/10.1145/1143844.1143891
     """
 
     blank = 0
 
-    def __init__(self, charset: str) -> None:
+    def __init__(self, charset: str, length: int | None = None) -> None:
         super().__init__(charset)
+        self.length = length
         self.classes = len(charset) + 1
         self._characters = np.array(["", *charset])  # by class id; the blank spells nothing
 
@@ -122,13 +129,22 @@ class CTCCodec(Codec):
     def read(self, logits: Tensor) -> list[Reading]:
         """Greedy (best-path) decoding: repeats collapsed first, blanks dropped after, so that doubled letters survive.
 
-        The confidence is P(text), summed over all alignments of the text read.
+        Where the best path of all has another length than the texts, the best of those that have it counts. The
+        confidence is P(text), summed over all alignments of the text read.
         """
+        logits = logits.detach()
         ids = logits.argmax(-1).cpu().numpy()  # (B, T)
+        if self.length is not None and self.length <= ids.shape[1]:
+            new = (ids != self.blank) & (ids != np.pad(ids, ((0, 0), (1, 0)))[:, :-1])
+            for row in np.flatnonzero(new.sum(1) != self.length):
+                ids[row] = best_path(logits[row].float().log_softmax(-1).cpu().numpy(), self.length, self.blank)
         ids[:, 1:][ids[:, 1:] == ids[:, :-1]] = self.blank
         texts = ["".join(row) for row in self._characters[ids]]
         shares = self._negative_log_likelihood(logits, texts).neg().exp().tolist()
         return [Reading(text, share) for text, share in zip(texts, shares, strict=True)]
+
+    def silent(self, logits: Tensor) -> int:
+        return int((logits.argmax(-1) == self.blank).all(-1).sum())
 
     def _negative_log_likelihood(self, logits: Tensor, texts: Sequence[str]) -> Tensor:
         log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)  # (T, B, K)
@@ -137,3 +153,31 @@ class CTCCodec(Codec):
         lengths = torch.tensor([len(text) for text in texts])
         steps = torch.full((B,), T)
         return F.ctc_loss(log_probabilities, targets.to(logits.device), steps, lengths, self.blank, reduction="none")
+
+
+def best_path(log_probabilities: np.ndarray, length: int, blank: int = 0) -> np.ndarray:
+    """The likeliest path (T,) of class ids among those that spell exactly `length` characters, of (T, K), T >= length.
+
+    Dynamic programming over (characters begun, class of the frame). A character begins where its class follows another.
+    """
+    T, K = log_probabilities.shape
+    classes, rows = np.arange(K), np.arange(length + 1)
+    score = np.full((length + 1, K), -np.inf)  # of the best path up to this frame
+    score[0, blank] = log_probabilities[0, blank]
+    score[1:2] = np.where(classes == blank, -np.inf, log_probabilities[0])
+    came = np.zeros((T, length + 1, K), dtype=int)  # the class in the frame before
+    for t in range(1, T):
+        second, first = score.argsort(1)[:, -2:].T
+        other = np.where(first[:, None] == classes, second[:, None], first[:, None])  # the best class but this one
+        begins = np.vstack([np.full((1, K), -np.inf), score[rows[:, None], other][:-1]])
+        came[t] = np.where(score >= begins, classes, np.vstack([other[:1], other[:-1]]))
+        came[t, :, blank] = first  # a blank follows anything and begins nothing
+        following = np.maximum(score, begins)
+        following[:, blank] = score[rows, first]
+        score = following + log_probabilities[t]
+    path = np.zeros(T, dtype=int)
+    path[-1], left = score[length].argmax(), length
+    for t in range(T - 1, 0, -1):
+        path[t - 1] = came[t, left, path[t]]
+        left -= path[t] != blank and path[t - 1] != path[t]
+    return path

@@ -36,6 +36,7 @@ class Config:
     patience: int = 15  # epochs without a better validation result before training stops
     image_size: tuple[int, int] | None = None  # (height, width), pixels: "40x150" in the environment
     aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their shape, "auto": squeeze where all have one
+    crop: bool = True  # cut margins in which the training pictures have no strokes
     charset: str | None = None  # None: the characters of the training texts
     case: str = "keep"  # "keep", "upper" or "lower" case of the texts
     label_pattern: str | None = None  # regex on the file-name stem whose group 1 is the text; None: the whole stem

@@ -9,8 +9,10 @@ import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +24,34 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from helpers import plots
 from helpers.audit import RARE, Audit, audit
+from helpers.augment import BatchTransform
 from helpers.config import Config, on_kaggle
 from helpers.decoding import Picture, cache_file, decode, images_differ_in_shape, look_at
 from helpers.kaggle import attached_data
-from helpers.pictures import DataError, first_names
+from helpers.pictures import UNREADABLE, DataError, first_names, open_picture
 from helpers.recipes import Recipe, get_recipe
 from helpers.samples import LISTS, SPLITS, TABLES, Sample, find_samples, one_spelling, relative_name
 from helpers.splits import on_two_sides, split_folds, split_sides
 from helpers.synthetic import Synthetic, make_captchas
-from helpers.transforms import eval_transform, train_transform
+from helpers.transforms import WHOLE, as_seen, eval_transform, inked_columns, train_transform
 
 SHOWN = 24  # captchas on a contact sheet
+LOOKED_AT = 400  # training pictures that tell where the margins are
 
 
 class CaptchaDataset(Dataset):
     """Decoded images with their texts: item i is (float tensor (C, H, W), text)."""
 
     def __init__(self, images: Sequence[np.ndarray], samples: Sequence[Sample], transform: object) -> None:
-        self.images = list(images)  # uint8 (H, W, C) each, of one height
         self.samples = list(samples)
         self.transform = transform
+        self.places: dict[int, list[int]] = defaultdict(list)  # by width, pixels
+        for index, image in enumerate(images):
+            self.places[image.shape[1]].append(index)
+        # all of one width in one block of memory: uint8 (N, H, W, C)
+        self.blocks = {width: np.stack([images[i] for i in places]) for width, places in self.places.items()}
+        rows = {i: row for w, places in self.places.items() for i, row in zip(places, self.blocks[w], strict=True)}
+        self.images = [rows[index] for index in range(len(rows))]  # uint8 (H, W, C) each, of one height
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -87,6 +97,36 @@ class WidthBatches(Sampler[list[int]]):
         )
 
 
+class Batches:
+    """Batches (images (B, C, H, W), B texts) drawn from memory, transformed as a whole; nothing is done per image."""
+
+    def __init__(self, dataset: CaptchaDataset, order: WidthBatches, transform: BatchTransform) -> None:
+        self.dataset, self.order, self.transform = dataset, order, transform
+        device = transform.generator.device
+        fits = device.type != "cuda" or _fits(dataset, device)
+        self.blocks = {  # (N, C, H, W)
+            width: torch.from_numpy(block).permute(0, 3, 1, 2).to(device if fits else "cpu")
+            for width, block in dataset.blocks.items()
+        }
+        self.rows = {i: row for places in dataset.places.values() for row, i in enumerate(places)}
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, list[str]]]:
+        device = self.transform.generator.device
+        for batch in self.order:
+            block = self.blocks[self.dataset.images[batch[0]].shape[1]]
+            rows = torch.tensor([self.rows[index] for index in batch]).to(block.device, non_blocking=True)
+            images = block[rows].to(device, non_blocking=True)
+            yield self.transform(images), [self.dataset.samples[index].text for index in batch]
+
+
+def _fits(dataset: CaptchaDataset, device: torch.device) -> bool:
+    """Whether the images take less than half of the memory that is free on the device."""
+    return 2 * sum(block.nbytes for block in dataset.blocks.values()) < torch.cuda.mem_get_info(device)[0]
+
+
 def collate(items: Sequence[tuple[Tensor, str]]) -> tuple[Tensor, list[str]]:
     """Items to a batch: images (B, C, H, W) and B texts."""
     images, texts = zip(*items, strict=True)
@@ -117,7 +157,7 @@ class CaptchaData(pl.LightningDataModule):
         self.recipe, self.seed, self.bad, self.source, self.audit = recipe, config.seed, list(bad), source, audit
         self.workers = _workers() if config.workers is None else config.workers
         evaluate = eval_transform(recipe.mean, recipe.std)
-        train = train_transform(recipe.mean, recipe.std, config.seed) if config.augment else evaluate
+        train = train_transform(recipe.mean, recipe.std, config.seed, recipe.strength) if config.augment else evaluate
         self.sides: dict[str, CaptchaDataset] = {}
         for side in SPLITS:
             chosen = [index for index, name in enumerate(sides) if name == side]
@@ -125,7 +165,8 @@ class CaptchaData(pl.LightningDataModule):
             self.sides[side] = CaptchaDataset([images[i] for i in chosen], [samples[i] for i in chosen], transform)
         self.train, self.val, self.test = (self.sides[side] for side in SPLITS)
         self.charset = config.charset or "".join(sorted(set("".join(self.train.texts))))
-        self.text_length = Counter(map(len, self.train.texts)).most_common(1)[0][0]
+        lengths = Counter(map(len, self.train.texts)).most_common()
+        self.text_length = lengths[0][0] if recipe.fixed_length or len(lengths) == 1 else None  # None: they differ
         self.shared = on_two_sides(samples, sides)
 
     def train_dataloader(self) -> DataLoader:
@@ -137,12 +178,17 @@ class CaptchaData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self._loader(self.test)
 
-    def _loader(self, dataset: CaptchaDataset, shuffle: bool = False) -> DataLoader:
+    def _loader(self, dataset: CaptchaDataset, shuffle: bool = False) -> Batches | DataLoader:
+        """From memory, batch by batch; image by image where the transform has no form for batches."""
         workers, size = (self.workers, self.recipe.batch_size) if shuffle else (0, max(64, self.recipe.batch_size))
         generator = torch.Generator().manual_seed(self.seed) if shuffle else None
+        order = WidthBatches([image.shape[1] for image in dataset.images], size, generator)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        with suppress(NotImplementedError):
+            return Batches(dataset, order, BatchTransform(dataset.transform, self.seed, device))
         return DataLoader(
             dataset,
-            batch_sampler=WidthBatches([image.shape[1] for image in dataset.images], size, generator),
+            batch_sampler=order,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=False,
@@ -161,6 +207,8 @@ class CaptchaData(pl.LightningDataModule):
         widths = sorted({image.shape[1] for image in self.train.images})
         (height, _, channels), wide = self.train.images[0].shape, f"{widths[0]} to {widths[-1]}" * (len(widths) > 1)
         lines.append(f"images {height} high, {wide or widths[0]} wide (pixels), {channels} channels, kept as uint8")
+        if (crop := self.recipe.crop or WHOLE) != WHOLE:
+            lines.append(f"cut to the columns from {crop[0]:.1%} to {crop[1]:.1%} of the width: no strokes beyond")
         if self.bad:
             lines.append(f"left out: {first_names([f'{name} ({reason})' for name, reason in self.bad])}")
         if self.shared:
@@ -238,31 +286,71 @@ def collect(config: Config, recipe: Recipe | None = None, rare: int = RARE) -> C
     source, recipe = find_source(config), recipe or get_recipe(config)
     if isinstance(source, Path):
         samples = find_samples(source, config.label_pattern, config.case, config.file_column, config.label_column)
-        pictures = _decoded(config, source, samples, recipe)
-        if recipe.aspect == "auto" and not (recipe.fixed_length and images_differ_in_shape(pictures)):
-            recipe = replace(recipe, aspect="keep" if images_differ_in_shape(pictures) else "squeeze")
-            pictures = _decoded(config, source, samples, recipe) if recipe.aspect == "keep" else pictures
+        paths = [sample.path for sample in samples]
+        train = _training(config, samples)
+        framed = _framed(recipe, [paths[index] for index in train[:: -(-len(train) // LOOKED_AT) or 1]])
+        pictures = _decoded(config, source, paths, framed)
+        recipe = _suited(recipe, framed, images_differ_in_shape(pictures))
+        pictures = pictures if recipe.view == framed.view else _decoded(config, source, paths, recipe)
     else:
         spec = Synthetic.parse(source, image_size=recipe.image_size, length=4 if recipe.fixed_length else 5)
         recipe = replace(recipe, aspect="squeeze" if recipe.aspect == "auto" else recipe.aspect)
         source, samples = str(spec), [Sample(Path(f"{t}.png"), one_spelling(t, config.case)) for t in spec.texts()]
-        keep = recipe.aspect == "keep"
-        pictures = [look_at(content, recipe.image_size, recipe.channels, keep) for content in spec.pictures()]
+        train = set(_training(config, samples))
+        painted = enumerate(spec.pictures(workers=1, progress=False))
+        recipe = _framed(recipe, (content for index, content in painted if index in train))
+        pictures = [look_at(content, *recipe.view) for content in spec.pictures()]
     by_name = isinstance(source, Path) and (source.is_dir() or source.suffix.lower() not in TABLES | LISTS)
     return Collection(
         source, samples, pictures, recipe, audit(source, samples, pictures, recipe, config.charset, rare, by_name)
     )
 
 
-def _decoded(config: Config, source: Path, samples: Sequence[Sample], recipe: Recipe) -> list[Picture]:
-    """The pictures of the samples for the recipe, from the cache where they are known."""
-    paths, keep = [sample.path for sample in samples], recipe.aspect == "keep"
+def _framed(recipe: Recipe, training: Iterable[Path | bytes]) -> Recipe:
+    """The recipe with the columns and the width that suit the first LOOKED_AT of the training pictures."""
+    if recipe.crop is not None and not recipe.fit_width:
+        return recipe
+    pictures = []
+    for source in islice(training, LOOKED_AT):
+        with suppress(*UNREADABLE):  # the audit names it
+            pictures.append(as_seen(open_picture(source)))
+    crop = recipe.crop or (WHOLE if recipe.aspect == "keep" else inked_columns(pictures))
+    if not (recipe.fit_width and pictures):
+        return replace(recipe, crop=crop)
+    width, height = Counter(picture.size for picture in pictures).most_common(1)[0][0]
+    fitting = recipe.image_size[0] * width * (crop[1] - crop[0]) / height
+    return replace(recipe, crop=crop, image_size=(recipe.image_size[0], max(16, 8 * round(fitting / 8))))
+
+
+def _suited(recipe: Recipe, framed: Recipe, shapes_differ: bool) -> Recipe:
+    """The framed recipe with its aspect decided; where shapes differ, no margin that it found is that of all pictures."""
+    if not shapes_differ:
+        return replace(framed, aspect="squeeze" if framed.aspect == "auto" else framed.aspect)
+    aspect = "keep" if framed.aspect == "auto" and not framed.fixed_length else framed.aspect
+    return replace(framed, aspect=aspect, crop=WHOLE if recipe.crop is None else recipe.crop)
+
+
+def _decoded(config: Config, source: Path, paths: Sequence[Path], recipe: Recipe) -> list[Picture]:
+    """The pictures for the recipe, from the cache where they are known."""
     if not config.cache:
-        return decode(paths, recipe.image_size, recipe.channels, keep)
+        return decode(paths, *recipe.view)
     # on Kaggle not under the work folder, all of which becomes the notebook's output
     folder = Path(tempfile.gettempdir()) / "captcha-ocr-cache" if on_kaggle() else config.work / "cache"
-    cache = cache_file(folder, source, recipe.image_size, recipe.channels, keep)
-    return decode(paths, recipe.image_size, recipe.channels, keep, cache)
+    return decode(paths, *recipe.view, cache=cache_file(folder, source, *recipe.view))
+
+
+def _training(config: Config, samples: Sequence[Sample]) -> list[int]:
+    """Where the samples of the training side stand; none where they cannot be split."""
+    with suppress(DataError):
+        return [index for index, side in enumerate(_sides(config, samples)) if side == "train"]
+    return []
+
+
+def _sides(config: Config, samples: Sequence[Sample]) -> list[str]:
+    """The side of each sample, or its role in the fold."""
+    if config.folds is None:
+        return split_sides(samples, config.seed, config.val_share, config.test_share)
+    return split_folds([sample.text for sample in samples], config.seed, config.folds, config.fold, config.val_share)
 
 
 def load_data(config: Config) -> CaptchaData:
@@ -273,12 +361,7 @@ def load_data(config: Config) -> CaptchaData:
     """
     found = collect(config)
     samples, images, bad = found.usable(config.on_bad)
-    if config.folds is not None:
-        sides = split_folds(
-            [sample.text for sample in samples], config.seed, config.folds, config.fold, config.val_share
-        )
-    else:
-        sides = split_sides(samples, config.seed, config.val_share, config.test_share)
+    sides = _sides(config, samples)
     recipe = replace(found.recipe, aspect="squeeze" if found.recipe.aspect == "auto" else found.recipe.aspect)
     return CaptchaData(samples, images, sides, config, recipe, bad, found.source, found.audit)
 
@@ -290,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data", help="a folder, zip, table (csv, tsv) or list (txt) of captchas, or synthetic:count=..."
     )
     for setting, meaning in (
-        ("recipe", "the recipe they are for: cnn_gru_ctc, conv_ctc or resnet18"),
+        ("recipe", "the recipe they are for: cnn_gru_ctc, conv_ctc, conv_ctc_deep or resnet18"),
         ("label_pattern", "regex on the file-name stem whose group 1 is the text"),
         ("case", "keep, upper or lower"),
         ("charset", "the characters that texts may hold"),

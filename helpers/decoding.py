@@ -18,7 +18,7 @@ from PIL import Image
 
 from helpers import pictures, transforms
 from helpers.pictures import UNREADABLE, open_picture, progress_bar, read_bytes, why
-from helpers.transforms import as_seen, prepare
+from helpers.transforms import WHOLE, as_seen, prepare
 
 NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
 
@@ -42,9 +42,10 @@ def decode(
     image_size: tuple[int, int],
     channels: int,
     keep_aspect: bool = False,
+    crop: tuple[float, float] = WHOLE,
     cache: Path | None = None,
 ) -> list[Picture]:
-    """Every file as a Picture, in order; `image_size` is (height, width), pixels. Files that cannot be read stay in.
+    """Every file as a Picture, in order, `prepare`d with these settings. Files that cannot be read stay in.
 
     `cache` names a file that keeps what was decoded, by the digest of each file's content: files are read again, but
     only new content is decoded. A cache that is damaged or was made by other code is made anew.
@@ -57,7 +58,7 @@ def decode(
         except UNREADABLE as error:
             return Picture(problem=why(error))
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return known.get(digest) or replace(look_at(content, image_size, channels, keep_aspect), content=digest)
+        return known.get(digest) or replace(look_at(content, image_size, channels, keep_aspect, crop), content=digest)
 
     with ThreadPoolExecutor() as pool:
         found = list(progress_bar(pool.map(one, paths), len(paths), "reading pictures"))
@@ -66,7 +67,13 @@ def decode(
     return found
 
 
-def look_at(content: bytes, image_size: tuple[int, int], channels: int, keep_aspect: bool = False) -> Picture:
+def look_at(
+    content: bytes,
+    image_size: tuple[int, int],
+    channels: int,
+    keep_aspect: bool = False,
+    crop: tuple[float, float] = WHOLE,
+) -> Picture:
     """A file's content as a Picture."""
     try:
         picture = open_picture(content)
@@ -77,7 +84,7 @@ def look_at(content: bytes, image_size: tuple[int, int], channels: int, keep_asp
             mode=picture.mode,
             size=seen.size,
             frames=getattr(picture, "n_frames", 1),
-            image=prepare(seen, image_size, channels, keep_aspect),
+            image=prepare(seen, image_size, channels, keep_aspect, crop),
         )
     except UNREADABLE as error:
         return Picture(problem=why(error))
@@ -93,9 +100,9 @@ def images_differ_in_shape(found: Iterable[Picture], tolerance: float = 1.1) -> 
     return bool(shapes) and max(shapes) > tolerance * min(shapes)
 
 
-def cache_file(folder: Path, source: Path, image_size: tuple[int, int], channels: int, keep_aspect: bool) -> Path:
-    """Where the pictures of a source are kept for these settings."""
-    facts = f"{source}|{image_size}|{channels}|{keep_aspect}"
+def cache_file(folder: Path, source: Path, *settings: object) -> Path:
+    """Where the pictures of a source are kept for these settings of `prepare`."""
+    facts = "|".join(map(str, (source, *settings)))
     return folder / f"{source.stem}-{hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()}.npz"
 
 

@@ -17,6 +17,7 @@ from helpers.reader import Reader, save_model
 from helpers.samples import relative_name
 from helpers.tracking import TrackedRun, record_folder, track
 from helpers.training import choose_device, choose_precision, fit
+from helpers.transforms import WHOLE
 from mlruns_tools.pack import pack
 
 SHOWN = 12  # pictures in a figure
@@ -47,7 +48,7 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
         run.folder(model, "model")
         run.figure(plots.curves(fitted.history), "figures/curves.png")
         run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")})
-        readings = Reader.load(model, choose_device(config)).read(list(data.test.images))
+        readings = Reader.load(model, choose_device(config)).read_prepared(data.test.images)
         score = record_test(run, data, readings)
         run.metrics({"train_seconds": time.perf_counter() - started})
     return Result(run.id, model, fitted.history, fitted.best, score, readings)
@@ -104,6 +105,7 @@ def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
         "data": data.source,
         "image_size": "x".join(map(str, recipe.image_size)),
         "aspect": recipe.aspect,
+        "crop": "{}-{}".format(*recipe.crop or WHOLE),
         "epochs": recipe.epochs_for(len(data.train)),
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,

@@ -69,33 +69,87 @@ class CNNGRU(nn.Module):
         return self.head(context)  # (B, T, K)
 
 
+class Contrast(nn.Module):
+    """Each image (C, H, W) around its own mean and in units of its own deviation, turned so that the ink is bright.
+
+    Ink covers the smaller part of a captcha, so that the sign of the skewness of the gray values tells dark ink from
+    bright: both look the same to the layers that follow.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        gray = images.mean(1, keepdim=True)
+        gray = gray - gray.mean((2, 3), keepdim=True)
+        deviation = gray.pow(2).mean((2, 3), keepdim=True).sqrt()
+        ink = gray.pow(3).mean((2, 3), keepdim=True).sign()
+        return (images - images.mean((2, 3), keepdim=True)) * ink / (deviation + 0.02)
+
+
+def _convolution(before: int, after: int, *pooling: nn.Module, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, then pooling, then BatchNorm and ReLU on what is left: the order that costs least."""
+    convolution = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, *pooling, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around which the input goes; a 1x1 convolution where the channels change.
+
+    Source: He et al. 2015, "Deep Residual Learning", https://arxiv.org/abs/1512.03385
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        last = nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False)
+        self.convolutions = nn.Sequential(_convolution(before, after), last, nn.BatchNorm2d(after))
+        self.shortcut = nn.Identity()
+        if before != after:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, kernel_size=1, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.relu(self.convolutions(features) + self.shortcut(features))
+
+
 class ConvCTC(nn.Module):
     """A compact fully convolutional network without recurrence: 4 pixels of width become one step.
 
-    Convolutions see some 60 pixels around each step, about two characters; the mean over the height gives its logits.
+    The mean over the height of the last feature map gives the logits. The layers see some 30 pixels around each step.
     """
 
     def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 1) -> None:
         super().__init__()
-
-        def block(before: int, after: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-            convolution = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
-            return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
-
         self.features = nn.Sequential(
-            *block(channels, 32, kernel=5, stride=2),
-            *block(32, 64),
-            nn.MaxPool2d(2),
-            *block(64, 96),
-            *block(96, 128),
-            nn.MaxPool2d((2, 1)),
-            *block(128, 160),
-            *block(160, 160),
+            Contrast(),
+            _convolution(channels, 16, kernel=5, stride=2),
+            _convolution(16, 48, nn.MaxPool2d(2)),
+            _convolution(48, 96, nn.MaxPool2d((2, 1))),
+            _convolution(96, 96),
         )
         self.dropout = nn.Dropout(0.1)
-        self.head = nn.Linear(160, classes)
+        self.head = nn.Linear(96, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.features(images)  # (B, 160, H/8, W/4)
-        columns = features.mean(2).transpose(1, 2)  # (B, T = W/4, 160)
+        features = self.features(images)  # (B, 96, H/8, W/4)
+        columns = features.mean(2).transpose(1, 2)  # (B, T = W/4, 96)
         return self.head(self.dropout(columns))  # (B, T, K)
+
+
+class DeepConvCTC(nn.Module):
+    """The same with residual blocks and colour, for captchas that the compact one does not read well."""
+
+    def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 3) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            Contrast(),
+            _convolution(channels, 32, kernel=5, stride=2),
+            _convolution(32, 64, nn.MaxPool2d(2)),
+            Residual(64, 128),
+            Residual(128, 128),
+            nn.MaxPool2d((2, 1)),
+            Residual(128, 192),
+            Residual(192, 192),
+        )
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(192, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.features(images)  # (B, 192, H/8, W/4)
+        return self.head(self.dropout(features.mean(2).transpose(1, 2)))  # (B, T = W/4, K)

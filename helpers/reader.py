@@ -18,12 +18,12 @@ from PIL import Image
 from torch import nn
 
 from helpers import metrics
-from helpers.codec import Codec, FixedLengthCodec, Reading
+from helpers.codec import Codec, Reading
 from helpers.config import Config
 from helpers.pictures import UNREADABLE, DataError, list_pictures, open_picture, why
 from helpers.recipes import RECIPES, Recipe
 from helpers.samples import LISTS, TABLES, Sample, find_samples, one_spelling, sample_text
-from helpers.transforms import eval_transform, prepare
+from helpers.transforms import WHOLE, eval_transform, prepare
 
 WEIGHTS, DESCRIPTION = "model_weights.pth", "model.json"
 BATCH_SIZE = 64  # images
@@ -37,10 +37,11 @@ def save_model(folder: Path, network: nn.Module, codec: Codec, recipe: Recipe, c
     description = {
         "recipe": recipe.name,
         "charset": codec.charset,
-        "text_length": codec.length if isinstance(codec, FixedLengthCodec) else None,
+        "text_length": codec.length,  # in characters; null: any
         "case": case,  # that texts were brought to
         "image_size": recipe.image_size,  # (height, width), pixels
         "aspect": recipe.aspect,
+        "crop": recipe.crop or WHOLE,  # the columns read, (left, right) in shares of the width
         "mean": recipe.mean,
         "std": recipe.std,
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
@@ -81,7 +82,9 @@ class Reader:
             image_size=tuple(facts["image_size"]),
             mean=tuple(facts["mean"]),
             std=tuple(facts["std"]),
+            fit_width=False,
             aspect=facts.get("aspect", "squeeze"),
+            crop=tuple(facts.get("crop", WHOLE)),
         )
         codec = recipe.codec(facts["charset"], facts["text_length"])
         network = recipe.network(codec)
@@ -95,7 +98,15 @@ class Reader:
         """
         readings: list[Reading] = []
         for start in range(0, len(images), BATCH_SIZE):
-            tensors = [self._tensor(image, i) for i, image in enumerate(images[start : start + BATCH_SIZE], start)]
+            batch = enumerate(images[start : start + BATCH_SIZE], start)
+            readings += self.read_prepared([self._prepared(image, index) for index, image in batch])
+        return readings
+
+    def read_prepared(self, images: Sequence[np.ndarray]) -> list[Reading]:
+        """One reading per image, in order; images are what `transforms.prepare` gave, such as those of a CaptchaDataset."""
+        readings: list[Reading] = []
+        for start in range(0, len(images), BATCH_SIZE):
+            tensors = [self.transform(image=image)["image"] for image in images[start : start + BATCH_SIZE]]
             read: dict[int, Reading] = {}
             for width in sorted({tensor.shape[2] for tensor in tensors}):  # a batch has one width
                 places = [place for place, tensor in enumerate(tensors) if tensor.shape[2] == width]
@@ -105,17 +116,16 @@ class Reader:
             readings += [read[place] for place in range(len(tensors))]
         return readings
 
-    def _tensor(self, image: str | Path | Image.Image | np.ndarray, index: int) -> torch.Tensor:
+    def _prepared(self, image: str | Path | Image.Image | np.ndarray, index: int) -> np.ndarray:
         try:
             if isinstance(image, np.ndarray):
                 picture = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
             else:
                 picture = image if isinstance(image, Image.Image) else open_picture(Path(image))
-            pixels = prepare(picture, self.recipe.image_size, self.recipe.channels, self.recipe.aspect == "keep")
+            return prepare(picture, *self.recipe.view)
         except UNREADABLE as error:
             name = image if isinstance(image, str | Path) else f"image {index}"
             raise ValueError(f"cannot read {name}: {why(error)}") from error
-        return self.transform(image=pixels)["image"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 from helpers import networks
 from helpers.codec import Codec, CTCCodec, FixedLengthCodec
 from helpers.config import Config
+from helpers.transforms import WHOLE
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,19 +30,27 @@ class Recipe:
     batch_size: int  # images per step
     learning_rate: float  # peak of the one-cycle schedule
     warmup_share: float = 0  # of all steps, over which the codec's warm-up loss takes part
+    strength: float = 1  # of the augmentation; 1 is light
+    fit_width: bool = False  # the width of image_size follows the shape of the training pictures
     aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their width : height, or "auto": as the data needs
+    crop: tuple[float, float] | None = None  # columns kept, (left, right) in shares; None: where training has strokes
 
     @property
     def channels(self) -> int:
         return len(self.mean)
+
+    @property
+    def view(self) -> tuple[tuple[int, int], int, bool, tuple[float, float]]:
+        """How a picture is prepared: the arguments of `transforms.prepare`."""
+        return self.image_size, self.channels, self.aspect == "keep", self.crop or WHOLE
 
     def epochs_for(self, images: int) -> int:
         """Passes over that many training images that make at least `epochs` and at least `steps`."""
         return max(self.epochs, ceil(self.steps / max(1, images // self.batch_size)))
 
     def codec(self, charset: str, text_length: int | None) -> Codec:
-        """The codec for texts over the charset; `text_length` in characters counts only where it is fixed."""
-        return FixedLengthCodec(charset, text_length or 4) if self.fixed_length else CTCCodec(charset)
+        """The codec for texts over the charset, all of `text_length` characters; None: they differ, as CTC allows."""
+        return FixedLengthCodec(charset, text_length or 4) if self.fixed_length else CTCCodec(charset, text_length)
 
     def steps_for(self, network: nn.Module, widths: Iterable[int]) -> dict[int, int]:
         """The steps (T) of the network's logits for images of each width, in pixels. Raises ValueError for too small ones."""
@@ -69,7 +78,22 @@ RECIPES = {
     for recipe in (
         Recipe("resnet18", (64, 128), (0.5,), (0.5,), networks.ResNet18, True, 6, 1200, 32, 1e-3),
         Recipe("cnn_gru_ctc", (40, 150), IMAGENET_MEAN, IMAGENET_STD, networks.CNNGRU, False, 12, 2200, 16, 5e-3, 0.2),
-        Recipe("conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1200, 16, 4e-3, 0.1),
+        Recipe("conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1200, 16, 4e-3, 0.1, fit_width=True),
+        Recipe(
+            name="conv_ctc_deep",
+            image_size=(40, 160),
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+            make_network=networks.DeepConvCTC,
+            fixed_length=False,
+            epochs=36,
+            steps=2200,
+            batch_size=16,
+            learning_rate=3e-3,
+            warmup_share=0.08,
+            fit_width=True,
+            strength=1.5,
+        ),
     )
 }
 
@@ -82,6 +106,10 @@ def get_recipe(config: Config) -> Recipe:
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if "epochs" in given:
         given["steps"] = 0  # exactly as many epochs as asked for
+    if "image_size" in given:
+        given["fit_width"] = False
+    if not config.crop:
+        given["crop"] = WHOLE
     recipe = replace(RECIPES[config.recipe], **given)
     if recipe.fixed_length and recipe.aspect == "keep":
         raise ValueError(

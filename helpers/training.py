@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from helpers import metrics
 from helpers.codec import Codec, Reading
@@ -20,7 +21,8 @@ from helpers.config import Config
 from helpers.data import CaptchaData
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
-PLATEAU_SHARE = 0.95  # of validation readings that are empty: the network says nothing but blanks
+AVERAGE = 0.98  # decay per step of the running average of the weights, which is what is validated and kept
+PLATEAU_SHARE = 0.95  # of validation images: the network says nothing but blanks
 
 
 class LitOCR(pl.LightningModule):
@@ -40,6 +42,7 @@ class LitOCR(pl.LightningModule):
         self.truths: list[str] = []
         self.readings: list[Reading] = []
         self.losses: list[float] = []
+        self.silent = 0  # images of which the network says nothing
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.to(memory_format=torch.channels_last))  # (B, T, K)
@@ -60,13 +63,14 @@ class LitOCR(pl.LightningModule):
         return max(0.0, 1 - progress / self.warmup_share) if self.warmup_share else 0.0
 
     def on_validation_epoch_start(self) -> None:
-        self.truths, self.readings, self.losses = [], [], []
+        self.truths, self.readings, self.losses, self.silent = [], [], [], 0
 
     def validation_step(self, batch: tuple[Tensor, list[str]], _: int) -> None:
         images, texts = batch
         logits = self(images)
         self.truths += texts
         self.readings += self.codec.read(logits)
+        self.silent += self.codec.silent(logits)
         known = [index for index, text in enumerate(texts) if self.codec.can_spell(text)]
         if known:  # a character outside the charset has no loss; its reading counts as wrong
             loss = self.codec.loss(logits[known], [texts[index] for index in known]).item()
@@ -79,13 +83,23 @@ class LitOCR(pl.LightningModule):
         self.log("val_loss", loss)
         self.log("val_exact", metrics.exact_match(texts, self.truths))
         self.log("val_cer", cer)
-        self.log("val_rank", cer + 1e-4 * (loss / (1 + loss) if self.losses else 0))  # lowest CER, then lowest loss
+        self.log(
+            "val_rank", cer - 1e-6 * self.current_epoch
+        )  # lowest CER; of equals the latest, which has annealed most
 
     def configure_optimizers(self) -> dict[str, object]:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=1e-2)
+        fused = (
+            self.trainer.precision != "16-mixed"
+        )  # where a fused step gets scaled gradients, which cannot be clipped
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=5e-2, fused=fused)
         steps = max(5, int(self.trainer.estimated_stepping_batches))  # at 4 OneCycleLR divides by zero
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.25)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float, gradient_clip_algorithm: str | None
+    ) -> None:
+        nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)  # Lightning's own refuses every fused optimizer
 
 
 class EpochReport(Callback):
@@ -95,24 +109,26 @@ class EpochReport(Callback):
         self.history: list[dict[str, float]] = []
         self.record = record
         self.seen = 0  # images this epoch
+        self.cpu_seconds = 0.0  # of all threads of the process, validation left out
         self.explained = False  # the plateau, once
 
     def on_train_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
-        self.epoch_started, self.seen = time.perf_counter(), 0
+        self.epoch_started, self.cpu_started, self.seen = time.perf_counter(), time.process_time(), 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: LitOCR, outputs: object, batch: tuple, _: int) -> None:
         self.seen += len(batch[1])
 
     def on_validation_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.train_seconds = time.perf_counter() - self.epoch_started
+        self.cpu_seconds += time.process_time() - self.cpu_started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
         row = {name: float(trainer.callback_metrics[name]) for name in METRICS if name in trainer.callback_metrics}
         done = trainer.current_epoch + 1  # epochs are counted from 1, here and in MLflow
-        row |= {"epoch": done, "images_per_s": self.seen / self.train_seconds}
+        row |= {"epoch": done, "images_per_s": self.seen / self.train_seconds, "cpu_seconds": self.cpu_seconds}
         self.history.append(row)
         minutes, seconds = divmod(round((time.perf_counter() - self.started) / done * (trainer.max_epochs - done)), 60)
         values = "  ".join(f"{name} {row[name]:.4f}" for name in METRICS if name in row)
@@ -127,15 +143,15 @@ class EpochReport(Callback):
         self._explain_plateau(module)
 
     def _explain_plateau(self, module: LitOCR) -> None:
-        empty = sum(not reading.text for reading in module.readings) / max(1, len(module.readings))
-        if empty < PLATEAU_SHARE or module.warmup_weight:
+        silent = module.silent / max(1, len(module.readings))
+        if silent < PLATEAU_SHARE or module.warmup_weight:
             return
         if self.explained:
             print("  still on the blank plateau", flush=True)
             return
         self.explained = True
         print(
-            f"  {empty:.0%} of the validation readings are empty: the network sits on the blank plateau, where saying"
+            f"  of {silent:.0%} of the validation images the network says nothing: it sits on the blank plateau, where saying"
             " nothing is the cheapest answer it knows. It may leave by itself; sooner with a larger warmup_share, more"
             " epochs, or augment=False to begin with. If it stays, check that the labels belong to the pictures.",
             flush=True,
@@ -182,6 +198,7 @@ def make_trainer(config: Config, epochs: int, folder: Path, report: EpochReport)
         callbacks=[
             ModelCheckpoint(folder, "best", monitor="val_rank", save_last=True, enable_version_counter=False),
             EarlyStopping("val_rank", patience=config.patience),
+            WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(AVERAGE)),
             report,
         ],
         logger=False,

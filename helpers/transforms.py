@@ -3,6 +3,8 @@
 `prepare` and `eval_transform` are what training, evaluation and the reader share: a picture is seen the same everywhere.
 """
 
+from collections.abc import Sequence
+
 import albumentations as A
 import numpy as np
 from albumentations.pytorch import ToTensorV2
@@ -10,22 +12,32 @@ from PIL import Image, ImageOps
 
 WIDTH_STEP = 16  # pixels; pictures that keep their aspect come in widths that are multiples, so that they fill batches
 MAX_WIDTH = 4096  # pixels, of a picture that keeps its aspect
+INKED, MARGIN = 0.4, 0.015  # of the change in strong columns; of the width
+WHOLE = (0.0, 1.0)  # from the left to the right edge, as shares of the width
 
 
-def prepare(picture: Image.Image, image_size: tuple[int, int], channels: int, keep_aspect: bool = False) -> np.ndarray:
+def prepare(
+    picture: Image.Image,
+    image_size: tuple[int, int],
+    channels: int,
+    keep_aspect: bool = False,
+    crop: tuple[float, float] = WHOLE,
+) -> np.ndarray:
     """A picture of any mode and size as uint8 (H, W, C) with 1 or 3 channels; `image_size` is (height, width), pixels.
 
-    The picture `as_seen` is squeezed to `image_size`, or, with `keep_aspect`, scaled to its height and padded on the
-    right, by what its last column shows, to the next multiple of WIDTH_STEP. So what a picture becomes never depends on
-    those it is read with. Raises ValueError where that is wider than MAX_WIDTH.
+    The picture `as_seen`, between the columns `crop` (left and right, as shares of its width), is squeezed to
+    `image_size`, or, with `keep_aspect`, scaled to its height and padded on the right, by what its last column shows, to
+    the next multiple of WIDTH_STEP. So what a picture becomes never depends on those it is read with. Raises ValueError
+    where that is wider than MAX_WIDTH.
     """
     picture = as_seen(picture).convert("L" if channels == 1 else "RGB")
     height, width = image_size
     if keep_aspect:
-        width = max(1, round(picture.width * height / picture.height))
+        width = max(1, round(picture.width * (crop[1] - crop[0]) * height / picture.height))
         if width > MAX_WIDTH:
             raise ValueError(f"{picture.width} x {picture.height} pixels are too long for a captcha to keep its aspect")
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # antialiased when it shrinks
+    box = (crop[0] * picture.width, 0, crop[1] * picture.width, picture.height)
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR, box)  # antialiased when it shrinks
     pixels = np.asarray(picture).reshape(height, width, channels)
     missing = -width % WIDTH_STEP if keep_aspect else 0
     return np.pad(pixels, ((0, 0), (0, missing), (0, 0)), mode="edge")
@@ -55,25 +67,49 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray((values / top * 255).round().astype(np.uint8))
 
 
+def inked_columns(pictures: Sequence[Image.Image]) -> tuple[float, float]:
+    """The part of the width, (left, right) in shares, outside of which hardly a picture has strokes; with a small margin.
+
+    A column counts as inked in a picture where its brightness changes from left to right at least INKED times as much
+    as in the picture's strong columns; so slow shading is none, nor is a single thin line. One picture in a hundred on
+    each side may have more. WHOLE where the pictures are fewer than 20.
+    """
+    if len(pictures) < 20:
+        return WHOLE
+    ends = []
+    for picture in pictures:
+        gray = np.asarray(as_seen(picture).convert("L"), dtype=np.float32)
+        change = np.abs(np.diff(gray, axis=1, prepend=gray[:, :1])).mean(0)
+        change = np.convolve(change, np.ones(3) / 3, "same")  # of each column and its neighbours
+        columns = np.flatnonzero(change > INKED * np.quantile(change, 0.8))
+        ends.append((columns[0], columns[-1] + 1) / np.float64(gray.shape[1]) if len(columns) else WHOLE)
+    left, right = np.quantile([end[0] for end in ends], 0.01), np.quantile([end[1] for end in ends], 0.99)
+    return max(0.0, round(float(left) - MARGIN, 3)), min(1.0, round(float(right) + MARGIN, 3))
+
+
 def eval_transform(mean: tuple[float, ...], std: tuple[float, ...]) -> A.Compose:
     """uint8 (H, W, C) to normalised float (C, H, W), nothing random."""
     return A.Compose([A.Normalize(mean, std), ToTensorV2()])
 
 
-def train_transform(mean: tuple[float, ...], std: tuple[float, ...], seed: int) -> A.Compose:
-    """The evaluation transform after light random geometry, contrast and noise; add an augmentation as one more item."""
+def train_transform(mean: tuple[float, ...], std: tuple[float, ...], seed: int, strength: float = 1) -> A.Compose:
+    """The evaluation transform after random geometry, contrast and noise, light at `strength` 1.
+
+    Add an augmentation as one more item; give it a form for batches in `augment.py`, or it is done image by image.
+    """
+    s = strength
     return A.Compose(
         [
             A.Affine(
-                scale=(0.92, 1.08),
-                translate_percent={"x": (-0.03, 0.03), "y": (-0.06, 0.06)},
-                rotate=(-3, 3),
-                shear={"x": (-6, 6), "y": (0, 0)},
+                scale=(1 - 0.08 * s, 1 + 0.08 * s),
+                translate_percent={"x": (-0.03 * s, 0.03 * s), "y": (-0.06 * s, 0.06 * s)},
+                rotate=(-3 * s, 3 * s),
+                shear={"x": (-6 * s, 6 * s), "y": (0, 0)},
                 border_mode=1,  # the edge pixels go on
                 p=0.8,
             ),
-            A.RandomBrightnessContrast(0.2, 0.2, p=0.5),
-            A.GaussNoise(std_range=(0.01, 0.05), p=0.3),
+            A.RandomBrightnessContrast(0.2 * s, 0.2 * s, p=0.5),
+            A.GaussNoise(std_range=(0.01 * s, 0.05 * s), p=0.3),
             *eval_transform(mean, std),
         ],
         seed=seed,

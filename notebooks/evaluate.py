@@ -62,7 +62,7 @@ print(run.info.run_name if run else config.model, "-", len(test), "captchas out 
 # A share alone says little: the interval tells what the number of captchas allows to claim.
 
 # %%
-readings = reader.read(list(test.images))
+readings = reader.read_prepared(test.images)
 texts = [reading.text for reading in readings]
 score = metrics.score(texts, test.texts)
 print(score)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.codec import Codec, CTCCodec, FixedLengthCodec
+from helpers.codec import Codec, CTCCodec, FixedLengthCodec, best_path
 
 T, K = 5, 3
 PATHS = list(itertools.product(range(K), repeat=T))  # all 243 ways through 5 frames of 3 classes
@@ -62,6 +62,33 @@ def test_greedy_reading_by_hand(path: str, text: str) -> None:
 def test_greedy_reading_collapses_every_path_by_the_definition() -> None:
     readings = CTCCodec("AB").read(sure(PATHS, K))
     assert [reading.text for reading in readings] == [collapse(path, "AB") for path in PATHS]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("length", range(T + 1))
+def test_the_best_path_of_a_length_is_that_of_all_243(length: int, seed: int) -> None:
+    logits = random_logits(T, K, seed=seed)
+    frames = logits.double().log_softmax(-1).numpy()
+    spelling = [path for path in PATHS if len(collapse(path, "AB")) == length]
+    expected = max(spelling, key=lambda path: sum(frames[t, i] for t, i in enumerate(path)))
+    assert tuple(best_path(frames, length)) == expected
+    assert CTCCodec("AB", length).read(logits[None])[0].text == collapse(expected, "AB")
+
+
+def test_a_known_length_changes_only_readings_of_other_lengths() -> None:
+    logits = random_logits(200, T, K, seed=1)
+    free, known = CTCCodec("AB").read(logits), CTCCodec("AB", 2).read(logits)
+    assert {len(reading.text) for reading in known} == {2} and len({len(reading.text) for reading in free}) > 2
+    for logit, one, two in zip(logits, free, known, strict=True):
+        assert one == two or len(one.text) != 2
+        assert two.confidence == pytest.approx(probabilities(logit, "AB")[two.text], rel=1e-4)
+    assert CTCCodec("AB", T + 1).read(logits) == free  # which no path can spell
+
+
+def test_silence_is_all_blanks_whatever_length_is_known() -> None:
+    logits = sure([(0, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 0, 0, 0)], K)
+    assert [CTCCodec("AB", length).silent(logits) for length in (None, 2)] == [2, 2]
+    assert FixedLengthCodec("ABC", T).silent(logits) == 0
 
 
 def test_confidence_is_the_brute_force_sum_over_alignments() -> None:

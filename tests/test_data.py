@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import albumentations as A
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -19,13 +20,13 @@ from torch.utils.data import DataLoader
 from helpers import data as module
 from helpers import decoding
 from helpers.config import Config
-from helpers.data import CaptchaData, CaptchaDataset, WidthBatches, collect, contact_sheet, load_data
+from helpers.data import Batches, CaptchaData, CaptchaDataset, WidthBatches, collect, contact_sheet, load_data
 from helpers.pictures import DataError
 from helpers.recipes import RECIPES, get_recipe
 from helpers.samples import SPLITS, Sample
 from helpers.splits import split
 from helpers.synthetic import Synthetic, make_captchas
-from helpers.transforms import WIDTH_STEP
+from helpers.transforms import WIDTH_STEP, train_transform
 from tests.captchas import encoded, noise, pack, table, write, write_all
 
 
@@ -449,16 +450,36 @@ def test_loader_processes_do_not_repeat_each_other() -> None:
     picture = np.random.default_rng(0).integers(256, size=(32, 64, 1), dtype=np.uint8)
     samples = [Sample(Path(f"{i}.png"), f"{i:04d}") for i in range(18)]
     sides = ["train"] * 16 + ["val", "test"]
+
+    def one_by_one() -> DataLoader:
+        data = CaptchaData(samples, [picture] * 18, sides, settings, get_recipe(settings))
+        described = train_transform((0.5,), (0.5,), settings.seed)
+        data.train.transform = A.Compose([A.GridDistortion(p=1), *described.transforms], seed=settings.seed)
+        return data.train_dataloader()
+
     data = CaptchaData(samples, [picture] * 18, sides, settings, get_recipe(settings))
-    loader = data.train_dataloader()
+    assert isinstance(data.train_dataloader(), Batches)
+    loader = one_by_one()  # as soon as an augmentation has no form for batches
     assert loader.num_workers == 2
     images = torch.cat([batch for _ in range(2) for batch, _ in loader])
     plain = data.val[0][0]
     changed = [image for image in images if not torch.equal(image, plain)]  # a few are left as they are
     assert len(images) == 32 and len(changed) > 20
     assert not any(torch.equal(a, b) for a, b in combinations(changed, 2))
-    again = CaptchaData(samples, [picture] * 18, sides, settings, get_recipe(settings)).train_dataloader()
+    again = one_by_one()
     assert torch.equal(images, torch.cat([batch for _ in range(2) for batch, _ in again]))  # and seeded
+
+
+@pytest.mark.parametrize("widths", [(12,), (12, 30)])
+def test_batches_of_memory_hold_what_the_transform_makes_of_each_image(tmp_path: Path, widths: tuple[int, ...]) -> None:
+    data = load_data(config(write_all(tmp_path / "in", range(50), widths), aspect="keep", recipe="conv_ctc"))
+    expected = {
+        text: data.val.transform(image=i)["image"] for i, text in zip(data.val.images, data.val.texts, strict=True)
+    }
+    assert isinstance(loader := data.val_dataloader(), Batches) and len(loader) == len([*loader])
+    seen = {text: image for images, texts in loader for image, text in zip(images, texts, strict=True)}
+    assert seen.keys() == expected.keys()
+    assert all(torch.allclose(seen[text], expected[text], atol=1e-6) for text in seen)
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -580,7 +601,10 @@ def test_charset_and_text_length_are_of_the_training_texts(tmp_path: Path) -> No
         for number, name in enumerate(names):
             write(tmp_path / "in" / side / f"{name}.png", 50 * index + number)
     data = load_data(ctc(tmp_path / "in"))
-    assert (data.charset, data.text_length) == ("1abc", 4)
+    assert (data.charset, data.text_length) == ("1abc", None)  # as training texts differ
+    write(tmp_path / "in" / "train" / "aacb.png", 250)
+    (tmp_path / "in" / "train" / "caa.png").unlink()
+    assert load_data(ctc(tmp_path / "in")).text_length == 4
     assert load_data(ctc(tmp_path / "in", charset="zyxabc1")).charset == "zyxabc1"
 
 

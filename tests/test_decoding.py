@@ -383,11 +383,11 @@ def test_a_second_call_decodes_nothing(
     cache = tmp_path / "new" / "cache.npz"
     plain = silent(files, (8, 20), channels, keep_aspect)
     opened.clear()
-    first = silent(files, (8, 20), channels, keep_aspect, cache)
+    first = silent(files, (8, 20), channels, keep_aspect, cache=cache)
     assert same(first, plain) and len(opened) == len(files)
     opened.clear()
     written = cache.stat().st_mtime_ns
-    second = silent(files, (8, 20), channels, keep_aspect, cache)
+    second = silent(files, (8, 20), channels, keep_aspect, cache=cache)
     assert same(second, plain) and opened == [] and cache.stat().st_mtime_ns == written
     assert len({picture.image.shape for picture in second}) == (
         4 if keep_aspect else 2

@@ -82,7 +82,7 @@ Source = Callable[[Path], Path]
 
 
 def config(source: Path, **settings: object) -> Config:
-    given = {"data": source, "recipe": "conv_ctc", "image_size": SIZE, "augment": False, "cache": False}
+    given = {"data": source, "recipe": "conv_ctc", "image_size": SIZE, "augment": False, "cache": False, "crop": False}
     return Config(**given | settings)
 
 

@@ -5,19 +5,24 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from helpers import reader as reader_module
 from helpers.codec import CTCCodec
 from helpers.config import PROJECT, Config
+from helpers.data import load_data
 from helpers.pictures import natural
 from helpers.reader import Reader, main, save_model
-from helpers.recipes import get_recipe
+from helpers.recipes import RECIPES, get_recipe
+from helpers.synthetic import make_captchas
+from helpers.training import build
 from tests.captchas import pack, table
 
 
@@ -37,12 +42,33 @@ def test_readings_do_not_depend_on_the_kind_of_input_or_on_batch_mates(journey) 
     reader = Reader.load(result.model)
     paths = [sample.path for sample in data.test.samples]
     kinds = [paths, [str(p) for p in paths], [Image.open(p) for p in paths], [np.asarray(Image.open(p)) for p in paths]]
-    kinds.append(list(data.test.images))  # what training and evaluation hold in memory
     expected = [reader.read([path])[0] for path in paths]
-    for images in kinds:
-        for reading, alone in zip(reader.read(images), expected, strict=True):
+    # the last is what training and evaluation hold in memory
+    for readings in [*map(reader.read, kinds), reader.read_prepared(data.test.images)]:
+        for reading, alone in zip(readings, expected, strict=True):
             assert reading.text == alone.text and reading.confidence == pytest.approx(alone.confidence, abs=1e-5)
     assert [r.text for r in result.readings] == [r.text for r in expected]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_margins_are_cut_from_new_pictures_as_from_those_in_memory(name: str, tmp_path: Path) -> None:
+    """Captchas with wide margins: the saved model cuts a picture where training cut it, and nothing twice."""
+    for captcha in make_captchas(tmp_path / "plain", 40, length=4, image_size=(30, 100), style="clean").glob("*.png"):
+        margins = ImageOps.expand(Image.open(captcha).convert("L"), (60, 0, 30, 0), fill=255)
+        margins.save(tmp_path / captcha.name)
+    shutil.rmtree(tmp_path / "plain")
+    config = Config(recipe=name, data=tmp_path, work=tmp_path / "work", cache=False)
+    data = load_data(config)
+    left, right = data.recipe.crop
+    assert 0.2 < left < 0.4 and 0.75 < right < 0.9  # of 190 pixels
+    module = build(config, data)
+    model = save_model(tmp_path / "model", module.network, module.codec, data.recipe)
+    reader = Reader.load(model)
+    held, new = reader.read_prepared(data.train.images), reader.read([sample.path for sample in data.train.samples])
+    assert [r.text for r in held] == [r.text for r in new]
+    assert [r.confidence for r in held] == pytest.approx([r.confidence for r in new], rel=1e-4)
+    whole = load_data(replace(config, crop=False))
+    assert whole.recipe.crop == (0, 1) and "cut to the columns" in str(data) and "cut to" not in str(whole)
 
 
 class Stripes(nn.Module):
@@ -91,7 +117,7 @@ def test_a_model_keeps_the_aspect_and_the_case_of_its_training(tmp_path, aspect)
     reader = Reader.load(save_model(tmp_path, network, codec, recipe, case="upper"))
     assert reader.recipe.aspect == aspect and reader.case == "upper"
     pictures = [striped("0" * width, 16) for width in (2, 5, 3)]
-    assert [reader._tensor(picture, 0).shape[2] for picture in pictures] == (
+    assert [reader._prepared(picture, 0).shape[1] for picture in pictures] == (
         [32, 80, 48] if aspect == "keep" else [48] * 3
     )
     plain = Reader(network, codec, recipe)

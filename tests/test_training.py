@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import training
 from helpers.codec import CTCCodec, Reading
 from helpers.config import Config
 from helpers.data import CaptchaData, load_data
@@ -47,11 +48,9 @@ def test_one_batch_can_be_memorised(name, tmp_path, monkeypatch) -> None:
 def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
     """A training that ruins itself at the end must still give the epoch that was best."""
     monkeypatch.setenv("CAPTCHA_EPOCHS", "3")
-    config, data = small(tmp_path, monkeypatch, image_size=(16, 64), synthetic_count=30)
-    losses = []
-
-    def record(row: dict[str, float]) -> None:
-        losses.append(row["val_loss"])
+    monkeypatch.setattr(training, "AVERAGE", 0)
+    config, data = small(tmp_path, monkeypatch, image_size=(16, 64), data="synthetic:count=60,length=4-5")
+    rows = []
 
     def on_train_epoch_start(module: LitOCR) -> None:
         if module.current_epoch == 2:  # the last epoch starts from, and stays near, nonsense
@@ -59,10 +58,36 @@ def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
                 parameter.data.normal_(0, 5)
 
     monkeypatch.setattr(LitOCR, "on_train_epoch_start", on_train_epoch_start)
-    fitted = fit(config, data, record)
-    assert len(losses) == 3
-    assert fitted.best["epoch"] < 3 and fitted.best["val_loss"] == min(losses)
+    fitted = fit(config, data, rows.append)
+    assert len(rows) == 3 and rows[2]["val_loss"] > 2 * max(rows[0]["val_loss"], rows[1]["val_loss"])
+    assert fitted.best["epoch"] < 3 and fitted.best == min(rows, key=lambda row: (row["val_cer"], -row["epoch"]))
     assert max(p.abs().max().item() for p in fitted.module.network.head.parameters()) < 5
+
+
+@pytest.mark.parametrize("decay", [0, 0.5, 1])
+def test_what_is_validated_and_kept_is_the_running_average(decay, tmp_path, monkeypatch) -> None:
+    """Against an average taken by hand; batch statistics are part of it."""
+    monkeypatch.setattr(training, "AVERAGE", decay)
+    monkeypatch.setenv("CAPTCHA_BATCH_SIZE", "8")
+    config, data = small(tmp_path, monkeypatch, recipe="conv_ctc", image_size=(16, 64))
+    averages, validated = [], []
+
+    def state(module: LitOCR) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in module.state_dict().items() if value.is_floating_point()}
+
+    def on_train_batch_end(module: LitOCR, *_: object) -> None:
+        now = state(module)
+        last = averages[-1] if averages else now
+        averages.append({name: decay * last[name] + (1 - decay) * now[name] for name in now})
+
+    monkeypatch.setattr(LitOCR, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(LitOCR, "on_validation_start", lambda module: validated.append(state(module)), raising=False)
+    kept = state(fit(config, data).module)
+    assert len(averages) == len(data.train) // 8 > 2 and len(validated) == 1
+    for name, average in averages[-1].items():
+        assert torch.allclose(kept[name], average, atol=1e-6)
+    names = [n for n in kept if not n.endswith("running_mean")]
+    assert any(not torch.equal(averages[0][n], averages[-1][n]) for n in names) == (decay < 1)
 
 
 def test_a_seed_repeats_a_training(tmp_path, monkeypatch) -> None:
@@ -74,9 +99,9 @@ def test_a_seed_repeats_a_training(tmp_path, monkeypatch) -> None:
     assert [row["train_loss"] for row in fit(other, load_data(other)).history] != histories[0]
 
 
-@pytest.mark.parametrize(("texts", "weight", "told"), [(["", ""], 0, True), (["", "A"], 0, False), ([""], 1, False)])
-def test_blank_plateau_is_explained(texts, weight, told, capsys) -> None:
-    module = type("Module", (), {"readings": [Reading(text, 1.0) for text in texts], "warmup_weight": weight})()
+@pytest.mark.parametrize(("silent", "weight", "told"), [(2, 0, True), (1, 0, False), (2, 1, False)])
+def test_blank_plateau_is_explained(silent, weight, told, capsys) -> None:
+    module = type("Module", (), {"readings": [Reading("AB", 1.0)] * 2, "silent": silent, "warmup_weight": weight})()
     report = EpochReport()
     report._explain_plateau(module)
     assert ("cheapest answer" in capsys.readouterr().out) == told
@@ -135,7 +160,7 @@ def test_warm_up_passes_from_one_loss_to_the_other() -> None:
 @pytest.mark.parametrize("steps", range(1, 12))
 def test_any_number_of_steps_has_a_schedule(steps) -> None:
     module = LitOCR(torch.nn.Linear(1, 1), CTCCodec("AB"), 1e-3)
-    module._trainer = type("Trainer", (), {"estimated_stepping_batches": steps})()
+    module._trainer = type("Trainer", (), {"estimated_stepping_batches": steps, "precision": "32-true"})()
     configured = module.configure_optimizers()
     for _ in range(steps):
         configured["optimizer"].step()

@@ -52,7 +52,7 @@ def main() -> None:
             row += [f"{fitted.best['val_exact']:.4f}", f"{seconds:.0f}"]
             if options.test:
                 reader = Reader(fitted.module.network, fitted.module.codec, data.recipe)
-                texts = [reading.text for reading in reader.read(list(data.test.images))]
+                texts = [reading.text for reading in reader.read_prepared(data.test.images)]
                 row.append(f"{metrics.exact_match(texts, data.test.texts):.4f} of {len(texts)}")
             rows.append(row)
             print("row", *row, flush=True)
