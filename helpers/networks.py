@@ -111,7 +111,8 @@ class Residual(nn.Module):
 class ConvCTC(nn.Module):
     """A compact fully convolutional network without recurrence: 4 pixels of width become one step.
 
-    The mean over the height of the last feature map gives the logits. The layers see some 30 pixels around each step.
+    The mean over the height of the last feature map is a step's column; a convolution over 5 columns reads it among its
+    neighbours, some 45 pixels in all: the width of an m, which a narrower view takes for an n and something.
     """
 
     def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 1) -> None:
@@ -123,12 +124,14 @@ class ConvCTC(nn.Module):
             _convolution(48, 96, nn.MaxPool2d((2, 1))),
             _convolution(96, 96),
         )
+        context = nn.Conv1d(96, 96, kernel_size=5, padding=2, bias=False)
+        self.context = nn.Sequential(context, nn.BatchNorm1d(96), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(96, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.features(images)  # (B, 96, H/8, W/4)
-        columns = features.mean(2).transpose(1, 2)  # (B, T = W/4, 96)
+        columns = self.context(features.mean(2)).transpose(1, 2)  # (B, T = W/4, 96)
         return self.head(self.dropout(columns))  # (B, T, K)
 
 
