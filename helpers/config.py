@@ -33,7 +33,7 @@ class Config:
     batch_size: int | None = None  # images per step
     learning_rate: float | None = None  # peak of the one-cycle schedule
     warmup_share: float | None = None  # of all steps, in [0, 1): how long the codec's warm-up loss takes part
-    patience: int = 15  # epochs without a better validation result before training stops
+    patience: int = 15  # epochs without a better validation result before training stops; at least a third of all
     image_size: tuple[int, int] | None = None  # (height, width), pixels: "40x150" in the environment
     aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their shape, "auto": squeeze where all have one
     crop: bool = True  # cut margins in which the training pictures have no strokes

@@ -197,7 +197,7 @@ def make_trainer(config: Config, epochs: int, folder: Path, report: EpochReport)
         gradient_clip_val=5.0,
         callbacks=[
             ModelCheckpoint(folder, "best", monitor="val_rank", save_last=True, enable_version_counter=False),
-            EarlyStopping("val_rank", patience=config.patience),
+            EarlyStopping("val_rank", patience=max(config.patience, epochs // 3)),  # the schedule ends low, and best
             WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(AVERAGE)),
             report,
         ],

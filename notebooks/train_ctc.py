@@ -76,7 +76,8 @@ data.contact_sheet()
 # ## From columns to text
 #
 # The codec alone knows what the network's numbers mean. To read, it takes the likeliest class of every column, collapses
-# repeats, and only then drops the blanks. In this order a blank between two equal characters keeps both.
+# repeats, and only then drops the blanks. In this order a blank between two equal characters keeps both. Where all
+# training texts have one length, the likeliest path of that length is read.
 
 # %%
 import torch
@@ -88,6 +89,7 @@ path = torch.tensor([[1, 1, toy.blank, 1, 2]])  # the class of each column: A, A
 reading = toy.read(20 * torch.eye(toy.classes)[path])[0]
 print(reading)
 assert reading.text == "AAB"
+assert CTCCodec("AB", length=2).read(20 * torch.eye(toy.classes)[path])[0].text in ("AA", "AB", "BB", "BA")
 
 # %% [markdown]
 # ## The network
@@ -108,7 +110,8 @@ assert module(images).shape[2] == module.codec.classes
 #
 # A network that starts with CTC alone learns first that saying nothing is cheap, and stays with it for long: the blank
 # plateau. So the first part of the training passes from a simpler loss, which spreads the characters evenly over the
-# columns, to CTC. The epoch with the lowest validation error is kept, tested once, and recorded as one MLflow run.
+# columns, to CTC. What is validated after each epoch, and kept where it reads best, is a running average of the weights;
+# it is tested once and recorded as one MLflow run.
 
 # %%
 from helpers.experiment import pack_record, readings_figure, train

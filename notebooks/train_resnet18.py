@@ -91,8 +91,8 @@ assert module(images).shape[1:] == (len(texts[0]), len(data.charset))
 # %% [markdown]
 # ## Training
 #
-# Cross-entropy per position. The epoch with the lowest validation error is kept, tested once, and recorded as one
-# MLflow run.
+# Cross-entropy per position. What is validated after each epoch, and kept where it reads best, is a running average of
+# the weights; it is tested once and recorded as one MLflow run.
 
 # %%
 from helpers.experiment import pack_record, readings_figure, train
