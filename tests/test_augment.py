@@ -66,6 +66,9 @@ def test_parameters_are_drawn_alike(step: A.BasicTransform, shape: tuple[int, in
     ours, theirs = applied.numpy(), expected
     if isinstance(step, A.GaussNoise):  # the deviation of the noise is the parameter
         ours, theirs = ours.std(1, keepdims=True), theirs.std(1, keepdims=True)
+    if isinstance(step, A.Affine):  # entries belong together: a wrong sign shows in how they vary with each other
+        moving = [0, 1, 2, 3, 4, 5]
+        assert abs(np.corrcoef(ours.T[moving]) - np.corrcoef(theirs.T[moving])).max() < 0.12
     spread = theirs.std(0) + 1e-6
     assert (abs(ours.mean(0) - theirs.mean(0)) / spread).max() < 0.15
     assert (abs(ours.std(0) / spread - 1))[spread > 1e-4].max() < 0.1

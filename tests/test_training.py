@@ -59,6 +59,8 @@ def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(LitOCR, "on_train_epoch_start", on_train_epoch_start)
     fitted = fit(config, data, rows.append)
+    seconds = [row["cpu_seconds"] for row in rows]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
     assert len(rows) == 3 and rows[2]["val_loss"] > 2 * max(rows[0]["val_loss"], rows[1]["val_loss"])
     assert fitted.best["epoch"] < 3 and fitted.best == min(rows, key=lambda row: (row["val_cer"], -row["epoch"]))
     assert max(p.abs().max().item() for p in fitted.module.network.head.parameters()) < 5

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from helpers.recipes import RECIPES
-from helpers.transforms import WIDTH_STEP, eval_transform, prepare, train_transform
+from helpers.transforms import WHOLE, WIDTH_STEP, eval_transform, inked_columns, prepare, train_transform
 from tests.captchas import halves
 
 MODES = [
@@ -166,3 +166,45 @@ def test_a_picture_too_long_to_keep_its_aspect_is_refused() -> None:
     with pytest.raises(ValueError, match="100000 x 1 pixels are too long"):
         prepare(Image.new("L", (100_000, 1)), (40, 150), 1, keep_aspect=True)
     assert prepare(Image.new("L", (100_000, 1)), (40, 150), 1).shape == (40, 150, 1)
+
+
+def stroked(left: int, right: int, shaded: bool = False, line: bool = False, seed: int = 0) -> Image.Image:
+    """200 x 50 pixels: upright strokes from column `left` to column `right`; on a slope of gray, with a line across."""
+    levels = np.tile(np.linspace(255, 155 if shaded else 255, 200), (50, 1))
+    rng = np.random.default_rng(seed)
+    for column in np.linspace(left, right - 3, 14).astype(int):
+        levels[10:40, column : column + 3] = 30
+    if line:
+        levels[rng.integers(5, 45)] = 90
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+@pytest.mark.parametrize(("shaded", "line"), [(False, False), (True, False), (True, True)])
+def test_inked_columns_are_where_the_strokes_are(shaded: bool, line: bool) -> None:
+    rng = np.random.default_rng(1)
+    ends = [(30 + rng.integers(0, 20), 140 - rng.integers(0, 30)) for _ in range(100)]
+    pictures = [stroked(left, right, shaded, line, seed) for seed, (left, right) in enumerate(ends)]
+    left, right = inked_columns(pictures)
+    first, last = min(end[0] for end in ends), max(end[1] for end in ends)
+    assert (
+        0.04 < first / 200 - left + 0.04 < 0.07 and 0.04 < right - last / 200 + 0.04 < 0.07
+    )  # all of it, and little more
+    few = [stroked(5, 195)] + pictures
+    assert inked_columns(few) == pytest.approx((left, right), abs=0.02)  # one in a hundred may reach further
+    assert inked_columns(few[:1] * 10 + pictures)[1] > 0.95  # but not one in eleven
+    assert inked_columns(pictures[:19]) == WHOLE  # too few to tell
+
+
+@pytest.mark.parametrize("kind", ["blank", "noise"])
+def test_pictures_without_margins_stay_whole(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    arrays = [np.full((20, 60), 200) if kind == "blank" else rng.integers(256, size=(20, 60)) for _ in range(40)]
+    assert inked_columns([Image.fromarray(array.astype(np.uint8)) for array in arrays]) == WHOLE
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_a_crop_is_the_part_between_two_columns(keep_aspect: bool) -> None:
+    levels = np.random.default_rng(3).integers(256, size=(16, 64, 3), dtype=np.uint8)
+    part = prepare(Image.fromarray(levels), (16, 32), 3, keep_aspect, crop=(0.25, 0.75))
+    assert np.array_equal(part, levels[:, 16:48])
+    assert np.array_equal(prepare(Image.fromarray(levels), (16, 64), 3, crop=WHOLE), levels)

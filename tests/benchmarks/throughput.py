@@ -32,7 +32,7 @@ def main() -> None:
             count = most * times // TIMES[-1]
             data = held_out(found, config, 0, 10, count)
             history = fit(config, data).history
-            images = len(data.train) // data.recipe.batch_size * data.recipe.batch_size
+            images = sum(len(texts) for _, texts in data.train_dataloader())
             trained = (history[-1]["cpu_seconds"] - history[0]["cpu_seconds"]) / options.epochs_measured / images
             costs.append(trained)
             wall = images / history[-1]["images_per_s"]
