@@ -22,7 +22,7 @@ from helpers.data import CaptchaData
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
 AVERAGE = 0.98  # decay per step of the running average of the weights, which is what is validated and kept
-PLATEAU_SHARE = 0.95  # of validation images: the network says nothing but blanks
+PLATEAU_SHARE, PLATEAU_EPOCHS = 0.95, 3  # of validation images the network says nothing, for so many epochs on end
 
 
 class LitOCR(pl.LightningModule):
@@ -110,7 +110,7 @@ class EpochReport(Callback):
         self.record = record
         self.seen = 0  # images this epoch
         self.cpu_seconds = 0.0  # of all threads of the process, validation left out
-        self.explained = False  # the plateau, once
+        self.stuck = 0  # epochs on the blank plateau, since the warm-up
 
     def on_train_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.started = time.perf_counter()
@@ -144,12 +144,11 @@ class EpochReport(Callback):
 
     def _explain_plateau(self, module: LitOCR) -> None:
         silent = module.silent / max(1, len(module.readings))
-        if silent < PLATEAU_SHARE or module.warmup_weight:
-            return
-        if self.explained:
+        self.stuck = 0 if silent < PLATEAU_SHARE or module.warmup_weight else self.stuck + 1
+        if self.stuck > PLATEAU_EPOCHS:
             print("  still on the blank plateau", flush=True)
+        if self.stuck != PLATEAU_EPOCHS:
             return
-        self.explained = True
         print(
             f"  of {silent:.0%} of the validation images the network says nothing: it sits on the blank plateau, where saying"
             " nothing is the cheapest answer it knows. It may leave by itself; sooner with a larger warmup_share, more"

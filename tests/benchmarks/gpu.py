@@ -47,7 +47,6 @@ def main() -> None:
 def waiting(config: Config, data: object) -> str:
     """The share of the time of some training steps in which no kernel ran on the GPU."""
     module = build(config, data).to("cuda")
-    module.codec.loss(module(torch.zeros(2, data.recipe.channels, *data.recipe.image_size, device="cuda")), ["", ""])
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
     precision = torch.bfloat16 if "bf16" in choose_precision(config, "cuda") else torch.float16
     batches = [batch for batch, _ in zip(data.train_dataloader(), range(STEPS), strict=False)]
