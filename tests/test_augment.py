@@ -98,7 +98,7 @@ def test_a_seed_repeats_the_augmentation() -> None:
     "step",
     [
         A.Blur(),
-        A.ShiftScaleRotate(),
+        A.Rotate(),
         A.Affine(border_mode=0),
         A.Affine(interpolation=0, border_mode=1),
         A.Affine(border_mode=1, fit_output=True),
