@@ -1,4 +1,4 @@
-"""A transform of albumentations for a whole batch at once, on any device: some fifty times as fast as image by image.
+"""A transform of albumentations for a whole batch at once, on any device.
 
 The description stays the one in `transforms.py`; what is computed here agrees with it (tests/test_augment.py).
 """
