@@ -78,7 +78,9 @@ RECIPES = {
     for recipe in (
         Recipe("resnet18", (64, 128), (0.5,), (0.5,), networks.ResNet18, True, 6, 1200, 32, 1e-3),
         Recipe("cnn_gru_ctc", (40, 150), IMAGENET_MEAN, IMAGENET_STD, networks.CNNGRU, False, 12, 1000, 16, 5e-3, 0.2),
-        Recipe("conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1000, 16, 4e-3, 0.08, fit_width=True),
+        Recipe(
+            "conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1000, 16, 4e-3, 0.08, fit_width=True
+        ),
         Recipe(
             name="conv_ctc_deep",
             image_size=(40, 160),
