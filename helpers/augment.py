@@ -49,7 +49,12 @@ class BatchTransform:
 
 def as_step(transform: A.BasicTransform) -> Step:
     """The form for batches of a transform of albumentations."""
-    for kind, make in ((A.Affine, _affine), (A.RandomBrightnessContrast, _contrast), (A.GaussNoise, _noise)):
+    for kind, make in (
+        (A.Affine, _affine),
+        (A.RandomBrightnessContrast, _contrast),
+        (A.GaussNoise, _noise),
+        (A.ChannelShuffle, _shuffle),
+    ):
         if type(transform) is kind and (step := make(transform)):
             return step
     raise NotImplementedError(f"no form for batches of {transform}")
@@ -130,6 +135,21 @@ def _noise(given: A.GaussNoise) -> Step | None:
 def add(images: Tensor, noise: Tensor) -> Tensor:
     """Images and noise (B, C, H, W), both in levels."""
     return (images + noise).clamp_(0, 255)
+
+
+def _shuffle(given: A.ChannelShuffle) -> Step:
+    def draw(shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """The channels (B, C) to take, each once."""
+        order = torch.rand(shape[:2], generator=generator, device=generator.device).argsort(1)
+        chosen = _chance(given.p, shape[0], generator)
+        return torch.where(chosen[:, None], order, torch.arange(shape[1], device=order.device))
+
+    return Step(draw, take)
+
+
+def take(images: Tensor, order: Tensor) -> Tensor:
+    """Images (B, C, H, W) with their channels in `order` (B, C)."""
+    return images.gather(1, order[..., None, None].expand_as(images))
 
 
 def _uniform(bounds: tuple[float, float], count: int, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,12 @@ def character_error_rate(readings: Sequence[str], truths: Sequence[str]) -> floa
     return float(distances.sum() / lengths.sum())
 
 
+def standard_error(readings: Sequence[str], truths: Sequence[str]) -> float:
+    """Of the character error rate, from how far the edit distances of the captchas scatter."""
+    distances, lengths = _distances(readings, truths)
+    return float(distances.std() / lengths.mean() / math.sqrt(len(distances)))
+
+
 def wilson_interval(successes: int, n: int, z: float = Z) -> tuple[float, float]:
     """(low, high) of a share measured as `successes` of `n`; honest at 0 and 1, where the normal interval is empty.
 

@@ -34,19 +34,27 @@ OVERLAP = 0.12  # of the average character, at most
 FINE = 2  # the own painter works on a canvas so many times as wide and high, and reduces it at the end
 
 
-def _classic(spec: "Synthetic", index: int, text: str) -> bytes:
-    """The captcha package: one colour, letters turned and warped, dots and one arc. RGB."""
+def _package(spec: "Synthetic", index: int, text: str) -> bytes:
+    """The captcha package as it comes: its one font, one colour, letters turned and warped, dots and one arc. RGB."""
+    height, width = spec.image_size
+    sizes = tuple(round(size * height / 60) for size in (42, 50, 56))  # the package's own, for its own height
     with _secrets_from(random.Random(f"{spec.seed}:{index}")):
-        return _package(*spec.image_size).generate(text).getvalue()
+        return _painter(width, height, tuple(captcha.image.DEFAULT_FONTS), sizes).generate(text).getvalue()
+
+
+def _classic(spec: "Synthetic", index: int, text: str) -> bytes:
+    """The same in five fonts, turned less and overlapping less. RGB."""
+    height, width = spec.image_size
+    fonts = (*captcha.image.DEFAULT_FONTS, *(str(SHIPPED / name) for name in DEJAVU))
+    painter = _painter(width, height, fonts, tuple(round(share * height) for share in FONT_SHARES))
+    painter.character_rotate, painter.word_offset_dx = ROTATION, OVERLAP
+    with _secrets_from(random.Random(f"{spec.seed}:{index}")):
+        return painter.generate(text).getvalue()
 
 
 @lru_cache(maxsize=4)
-def _package(height: int, width: int) -> captcha.image.ImageCaptcha:
-    fonts = [*captcha.image.DEFAULT_FONTS, *(str(SHIPPED / name) for name in DEJAVU)]
-    sizes = tuple(round(share * height) for share in FONT_SHARES)
-    painter = captcha.image.ImageCaptcha(width, height, fonts, sizes)
-    painter.character_rotate, painter.word_offset_dx = ROTATION, OVERLAP
-    return painter
+def _painter(width: int, height: int, fonts: tuple[str, ...], sizes: tuple[int, ...]) -> captcha.image.ImageCaptcha:
+    return captcha.image.ImageCaptcha(width, height, list(fonts), sizes)
 
 
 @contextmanager
@@ -109,13 +117,14 @@ def _colour(spec: "Synthetic", index: int, text: str) -> bytes:
 
 
 def _mixed(spec: "Synthetic", index: int, text: str) -> bytes:
-    """Each picture in one of the other styles, as that style alone would paint it."""
-    others = [style for name, style in STYLES.items() if name != "mixed"]
+    """Each picture in one of the other styles but `package`, as that style alone would paint it."""
+    others = [style for name, style in STYLES.items() if name not in ("package", "mixed")]
     return random.Random(f"{spec.seed}:{index}:style").choice(others)(spec, index, text)
 
 
 STYLES: dict[str, Callable[["Synthetic", int, str], bytes]] = {
     "classic": _classic,
+    "package": _package,
     "clean": _clean,
     "wavy": _wavy,
     "colour": _colour,

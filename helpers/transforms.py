@@ -93,7 +93,9 @@ def eval_transform(mean: tuple[float, ...], std: tuple[float, ...]) -> A.Compose
 
 
 def train_transform(mean: tuple[float, ...], std: tuple[float, ...], seed: int, strength: float = 1) -> A.Compose:
-    """The evaluation transform after random geometry, contrast and noise, light at `strength` 1.
+    """The evaluation transform after random geometry, contrast, noise and, of colour pictures, order of the channels.
+
+    Light at `strength` 1. What a captcha says does not hang on its hues, so that a colour picture is as good as six.
 
     Add an augmentation as one more item; give it a form for batches in `augment.py`, or it is done image by image.
     """
@@ -110,6 +112,7 @@ def train_transform(mean: tuple[float, ...], std: tuple[float, ...], seed: int, 
             ),
             A.RandomBrightnessContrast(0.2 * s, 0.2 * s, p=0.5),
             A.GaussNoise(std_range=(0.01 * s, 0.05 * s), p=0.3),
+            *([A.ChannelShuffle(p=1)] if len(mean) == 3 else []),
             *eval_transform(mean, std),
         ],
         seed=seed,

@@ -74,6 +74,21 @@ def test_parameters_are_drawn_alike(step: A.BasicTransform, shape: tuple[int, in
     assert (abs(ours.std(0) / spread - 1))[spread > 1e-4].max() < 0.1
 
 
+def test_channels_are_shuffled_as_by_albumentations_each_order_as_often() -> None:
+    (step,) = (
+        step for step in train_transform((0.5,) * 3, (0.5,) * 3, 0).transforms if isinstance(step, A.ChannelShuffle)
+    )
+    count, images = 3000, captchas(1, SHAPES[1])
+    order = as_step(step).draw(torch.Size((count, 3, 2, 2)), torch.Generator().manual_seed(3))
+    kinds, counts = order.unique(dim=0, return_counts=True)
+    assert len(kinds) == 6 and (counts - count / 6).abs().max() < 100
+    for kind in kinds:
+        expected = step.apply(images[0], channels_shuffled=kind.numpy())
+        assert torch.equal(as_step(step).apply(tensor(images), kind[None])[0], tensor(expected[None])[0])
+    half = as_step(A.ChannelShuffle(p=0.5)).draw(torch.Size((count, 3, 2, 2)), torch.Generator().manual_seed(3))
+    assert abs((half == torch.arange(3)).all(1).float().mean() - (0.5 + 0.5 / 6)) < 0.03
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_without_augmentation_it_is_the_eval_transform(name: str) -> None:
     mean, std = RECIPES[name].mean, RECIPES[name].std

@@ -16,6 +16,7 @@ from helpers.metrics import (
     exact_match,
     has_doubled,
     score,
+    standard_error,
     wilson_interval,
 )
 
@@ -44,6 +45,16 @@ def test_cer_is_the_brute_force_edit_distance() -> None:
     words = ["".join(w) for n in range(4) for w in itertools.product("AB", repeat=n)]
     for reading, truth in itertools.product(words, words[1:]):
         assert character_error_rate([reading], [truth]) == slow_distance(reading, truth) / len(truth)
+
+
+def test_standard_error_is_how_far_the_cer_of_many_samples_scatters() -> None:
+    draw = random.Random(0)
+    samples = [["AB" if draw.random() < 0.8 else "A" for _ in range(200)] for _ in range(400)]
+    rates = [character_error_rate(sample, ["AB"] * 200) for sample in samples]
+    assert np.mean([standard_error(sample, ["AB"] * 200) for sample in samples]) == pytest.approx(
+        np.std(rates), rel=0.1
+    )
+    assert standard_error(READINGS, TRUTHS) == pytest.approx(np.std([1, 0, 1, 1]) / 4 / 2)
 
 
 @pytest.mark.parametrize(  # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3

@@ -124,7 +124,7 @@ def test_lengths_span_the_range() -> None:
         ({"count": 1, "length": 0}, "length=0"),
         ({"count": 1, "length": (4, 3)}, r"length=\(4, 3\)"),
         ({"count": 1, "image_size": (8, 150)}, "too small"),
-        ({"count": 1, "style": "cubist"}, "one of classic, clean, wavy, colour, mixed is expected"),
+        ({"count": 1, "style": "cubist"}, "one of classic, package, clean, wavy, colour, mixed is expected"),
         ({"count": 1, "style": "clean", "charset": "漢字"}, "no font"),
         ({"count": 1, "workers": 0}, "workers=0"),
     ],
@@ -228,7 +228,14 @@ def test_styles_differ_and_mixed_takes_from_each_of_the_others() -> None:
     assert len(set().union(*(sets[style] for style in STYLES if style != "mixed"))) == 24 * (len(STYLES) - 1)
     drawn = [[style for style in STYLES if style != "mixed" and sets[style][i] == sets["mixed"][i]] for i in range(24)]
     assert all(len(styles) == 1 for styles in drawn)
-    assert {styles[0] for styles in drawn} == set(STYLES) - {"mixed"}
+    assert {styles[0] for styles in drawn} == set(STYLES) - {"package", "mixed"}
+
+
+def test_the_package_style_is_the_package_with_a_seed() -> None:
+    spec = Synthetic(2, length=4, image_size=(60, 160), style="package", seed=3)
+    for index, (text, picture) in enumerate(zip(spec.texts(), spec.pictures(workers=1), strict=True)):
+        with styles._secrets_from(random.Random(f"3:{index}")):
+            assert picture == captcha.image.ImageCaptcha().generate(text).getvalue()
 
 
 def test_other_processes_paint_the_same_without_torch() -> None:
@@ -401,7 +408,7 @@ def test_keys_are_optional_in_any_order_and_the_size_is_width_by_height() -> Non
         ("synthetic:length=6-4", r"\(lowest, highest\)"),
         ("synthetic:charset=", "letters and digits"),
         ("synthetic:seed=x", "seed=x .* a whole number"),
-        ("synthetic:style=Wavy", "one of classic, clean, wavy, colour, mixed"),
+        ("synthetic:style=Wavy", "one of classic, package, clean, wavy, colour, mixed"),
     ],
 )
 def test_what_cannot_be_parsed_says_what_would_be_right(text: str, said: str) -> None:

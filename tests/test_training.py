@@ -62,8 +62,31 @@ def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
     seconds = [row["cpu_seconds"] for row in rows]
     assert 0 < seconds[0] < seconds[1] < seconds[2]
     assert len(rows) == 3 and rows[2]["val_loss"] > 2 * max(rows[0]["val_loss"], rows[1]["val_loss"])
-    assert fitted.best["epoch"] < 3 and fitted.best == min(rows, key=lambda row: (row["val_cer"], -row["epoch"]))
+    assert fitted.best in rows[:2]
     assert max(p.abs().max().item() for p in fitted.module.network.head.parameters()) < 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kept"),  # of 100 captchas with 2 characters in each epoch; one standard error of 10 is 3, of none 0
+    [
+        ([50, 10, 12, 13], 4),
+        ([50, 10, 14, 13, 14], 4),
+        ([50, 10, 14, 40, 14], 2),
+        ([12, 10, 12, 8, 12], 4),  # each near the one before, the last too far from the best
+        ([100, 100, 100], 3),
+        ([3, 0, 1, 0, 1], 4),
+    ],
+)
+def test_the_latest_epoch_as_good_as_the_best_is_kept(wrong: list[int], kept: int, monkeypatch) -> None:
+    module, ranks = LitOCR(torch.nn.Linear(1, 1), CTCCodec("ab"), 1e-3), []
+    monkeypatch.setattr(module, "log", lambda name, value: ranks.append(value) if name == "val_rank" else None)
+    for epoch, count in enumerate(wrong):
+        monkeypatch.setattr(LitOCR, "current_epoch", epoch)
+        module.on_validation_epoch_start()
+        module.truths = ["ab"] * 100
+        module.readings = [Reading("aa", 1.0)] * count + [Reading("ab", 1.0)] * (100 - count)
+        module.on_validation_epoch_end()
+    assert ranks.index(min(ranks)) + 1 == kept
 
 
 @pytest.mark.parametrize("decay", [0, 0.5, 1])
