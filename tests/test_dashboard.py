@@ -54,26 +54,6 @@ def test_links_name_the_runs(dashboard: Dashboard) -> None:
     assert dashboard.link == f"{page}?workflowType=machine_learning"
 
 
-def test_the_artifacts_tab_shows_the_weights(dashboard: Dashboard, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("the browser test needs Debian's chromium on the PATH: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    run = run_of(dashboard)
-    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync"
-    link = f"{dashboard.url}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}/artifacts/model"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            tmp_path, executable_path=chromium, args=flags.split(), headless=True
-        )
-        page = browser.new_page()
-        page.goto(f"{link}?workflowType=machine_learning")
-        page.get_by_text("model_weights.pth").first.wait_for(timeout=60_000)
-        browser.close()
-
-
 def test_the_server_leaves_nothing_behind(record: Path, dashboard: Dashboard) -> None:
     names = {path.name for path in record.iterdir()}
     assert names == {DATABASE, f"{DATABASE}.bak", "mlruns.json", "artifacts"}
