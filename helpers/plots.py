@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ STYLES = {  # marker and line tell the curves apart without their colours
     "val_exact": {"marker": "^", "linestyle": "-"},
     "val_cer": {"marker": "v", "linestyle": "--"},
 }
+MARKERS = "osv^Dx"  # tell runs apart without their colours
 NAMES = {
     "val_exact": "exact match",
     "val_cer": "character error rate",
@@ -56,6 +57,25 @@ def curves(history: Sequence[dict[str, float]]) -> Figure:
     reading.set(title="Reading of the validation images", ylabel="share (0 to 1)")
     reading.set_ylim(-0.03, max(1.03, reading.get_ylim()[1]))
     figure.suptitle(f"Training over {len(history)} epoch{'s' * (len(history) > 1)}")
+    return figure
+
+
+def compare_runs(metrics: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> Figure:
+    """One panel per metric, in it one curve per run: {metric: {run: [(epoch, value), ...]}}."""
+    figure = NotebookFigure(figsize=(5 * len(metrics), 4.5), layout="constrained")
+    lines = {}
+    for axes, (metric, curves) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
+        for run, points in curves.items():
+            index = list(lines).index(run) if run in lines else len(lines)  # a run looks the same in every panel
+            style = {"color": f"C{index}", "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
+            (lines[run],) = axes.plot(*np.reshape(points, (-1, 2)).T, **style)
+        axes.set(title=f"{NAMES.get(metric, metric)} ({metric})", xlabel="epoch", ylabel=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        if not curves:
+            axes.text(0.5, 0.5, "no run has this metric", ha="center", transform=axes.transAxes)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2)
+    figure.suptitle(f"{len(lines)} run{'s' * (len(lines) != 1)}")
     return figure
 
 

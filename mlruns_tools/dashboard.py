@@ -1,5 +1,6 @@
 """The MLflow dashboard of a record, on this machine only: a repaired record in, a running server and its links out."""
 
+import argparse
 import atexit
 import builtins
 import contextlib
@@ -151,15 +152,21 @@ class Dashboard:
         self.stop()
 
 
-def open_dashboard(mlruns: Path, port: int | None = None) -> Dashboard:
-    """Start MLflow's server on the record and return when it answers.
+def open_dashboard(mlruns: Path, port: int | None = None, anyway: bool = False) -> Dashboard:
+    """Start MLflow's server on the record and return when it answers; `anyway`: in spite of missing artifacts.
 
-    Raises Refused when there is no record or its locations are of another place, ValueError for a port that browsers
-    block or another program has, RuntimeError with the server's log when it does not start.
+    Raises Refused when there is no record, when its locations are of another place or outside the record, or artifacts
+    are missing; ValueError for a port that browsers block or another program has; RuntimeError with the server's log
+    when it does not start.
     """
     root, _ = find_record(Path(mlruns))
-    if fix_paths(root, dry_run=True).changed:
+    report = fix_paths(root, dry_run=True)
+    if report.changed:
         raise Refused(f"{root} was moved. Repair it first: python mlruns_tools/fixed_paths.py {root}")
+    if report.outside:  # the server would show these files of this machine to whoever opens its page
+        raise Refused(f"{root} names places outside of itself, which its dashboard would open:\n{report.summary}")
+    if report.problems and not anyway:
+        raise Refused(f"{root} is not whole. To open it as it is, say --anyway.\n{report.summary}")
     dashboard = Dashboard(root, _free_port(port))
     try:
         dashboard.wait_until_it_answers()
@@ -215,10 +222,29 @@ def runs_table(mlruns: Path) -> list[dict[str, Any]]:
     return [name | run.data.metrics | run.data.params for name, run in zip(names, runs, strict=True)]
 
 
-def chosen_record(default: Path) -> Path:
-    """The record named on the command line, else `default`, else a demonstration in a temporary folder."""
-    if not in_notebook() and len(sys.argv) > 1:  # a kernel's arguments are not ours
-        return Path(sys.argv[1])
+def histories(mlruns: Path, metric: str, most: int = 6) -> dict[str, list[tuple[int, float]]]:
+    """{run: [(step, value), ...]} of a metric, for the newest runs that have it."""
+    client = _client(mlruns)
+    found = {}
+    for row in runs_table(mlruns):
+        if metric in row and len(found) < most:
+            history = client.get_metric_history(row["id"], metric)
+            found[f"{row['run']} ({row['id'][:8]})"] = sorted((point.step, point.value) for point in history)
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """What was typed behind the script's name: `source`, a path or None, and `anyway`; a kernel's arguments are not ours."""
+    parser = argparse.ArgumentParser(description="Open the MLflow dashboard of a record, made right first.")
+    parser.add_argument("source", nargs="?", type=Path, help="mlruns.zip or a folder; the last training's if not given")
+    parser.add_argument("--anyway", action="store_true", help="open a record of which artifacts are missing")
+    return parser.parse_args([] if in_notebook() else None)
+
+
+def chosen_record(source: Path | None, default: Path) -> Path:
+    """The record named, else `default`, else a demonstration in a temporary folder."""
+    if source:
+        return source
     try:
         return find_record(default)[0]
     except Refused:

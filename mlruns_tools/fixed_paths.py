@@ -69,6 +69,7 @@ class Report:
     right: Counter[str] = field(default_factory=Counter)
     remote: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)  # those of the problems that are locations outside of the record
     missing: list[str] = field(default_factory=list)  # ids of runs without an artifact folder here
     notes: list[str] = field(default_factory=list)
 
@@ -443,7 +444,8 @@ def _sort(entries: list[_Entry], places: _Map, report: Report) -> list[tuple[_En
         new = entry.location if _is_remote(entry.location) else places.new(entry.location)
         if new is None:
             what = f"{entry.kind[:-1]} {entry.name!r}: {entry.location!r} lies outside the record"
-            report.problems.append(f"{what}; if it belongs to it, name the old root by --old")
+            report.outside.append(f"{what}; if it belongs to it, name the old root by --old")
+            report.problems.append(report.outside[-1])
         elif _is_remote(new):
             report.remote[entry.kind] += 1
         elif new == entry.location:

@@ -12,7 +12,7 @@
 # This notebook opens a record: `mlruns.zip` as downloaded from Kaggle, or the folder `mlruns` of a training on this
 # machine. It makes the record's locations right, lists the runs, and starts MLflow's dashboard.
 #
-# As a script: `python notebooks/mlflow_dashboard.py [mlruns.zip or folder]`.
+# As a script: `python notebooks/mlflow_dashboard.py [mlruns.zip or folder] [--anyway]`.
 
 # %% [markdown]
 # ## Setup
@@ -38,8 +38,9 @@ kaggle.prepare()
 # %%
 import pandas
 
+from helpers import plots
 from helpers.config import Config
-from mlruns_tools.dashboard import chosen_record, on_kaggle, open_dashboard, repair_if_needed, runs_table
+from mlruns_tools import dashboard as tools
 
 # %% [markdown]
 # ## Which record
@@ -50,7 +51,8 @@ from mlruns_tools.dashboard import chosen_record, on_kaggle, open_dashboard, rep
 
 # %%
 config = Config()
-source = chosen_record(config.work / "mlruns")
+arguments = tools.arguments()
+source = tools.chosen_record(arguments.source, config.work / "mlruns")
 print(source)
 
 # %% [markdown]
@@ -60,27 +62,31 @@ print(source)
 # show, the artifacts do not. The repair rewrites the locations and nothing else; done twice it changes nothing more.
 
 # %%
-report = repair_if_needed(source)
+report = tools.repair_if_needed(source)
 print(report.summary)
 
 # %% [markdown]
 # ## The runs
 #
-# The newest runs side by side: status, last values of the metrics, parameters.
+# The newest runs side by side: status, last values of the metrics, parameters. Then their curves, epoch by epoch.
 
 # %%
-newest = runs_table(report.root)[:5]
+newest = tools.runs_table(report.root)[:5]
 print(pandas.DataFrame(newest).T.to_string(header=False))
 assert newest, "the record holds no run"
+
+# %%
+plots.compare_runs({metric: tools.histories(report.root, metric) for metric in ("val_loss", "val_exact")})
 
 # %% [markdown]
 # ## The dashboard
 #
 # MLflow's server runs on this machine and answers to this machine only. On Kaggle no browser can reach it: download
-# `mlruns.zip` there and open it with this notebook at home.
+# `mlruns.zip` there and open it with this notebook at home. A record that names places outside of itself is not opened, one
+# of which artifacts are missing only when told (`--anyway`).
 
 # %%
-dashboard = None if on_kaggle() else open_dashboard(report.root)
+dashboard = None if tools.on_kaggle() else tools.open_dashboard(report.root, anyway=arguments.anyway)
 if dashboard:
     print("Open", dashboard.link)
     for name, link in dashboard.run_links().items():

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from mlruns_tools import dashboard as tools
-from mlruns_tools.dashboard import Dashboard, _fetch, chosen_record, open_dashboard, repair_if_needed, runs_table
+from mlruns_tools.dashboard import (
+    Dashboard,
+    _fetch,
+    arguments,
+    chosen_record,
+    open_dashboard,
+    repair_if_needed,
+    runs_table,
+)
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths
 from tests.record import ODD, WEIGHTS, file_store, sqlite_record
 
@@ -94,14 +102,38 @@ def test_which_record(
     monkeypatch: pytest.MonkeyPatch, record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py"])
-    assert chosen_record(record) == record
+    assert vars(arguments()) == {"source": None, "anyway": False} and chosen_record(None, record) == record
     monkeypatch.setattr(tools, "demonstration", lambda folder: folder / "demonstration")
-    assert chosen_record(tmp_path / "mlruns").name == "demonstration"
+    assert chosen_record(None, tmp_path / "mlruns").name == "demonstration"
     assert "invented numbers" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py", "some/mlruns.zip"])
-    assert chosen_record(record) == Path("some/mlruns.zip")
+    monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py", "some/mlruns.zip", "--anyway"])
+    assert arguments().anyway and chosen_record(arguments().source, record) == Path("some/mlruns.zip")
     monkeypatch.setattr(tools, "in_notebook", lambda: True)  # there, the arguments are the kernel's
-    assert chosen_record(record) == record
+    assert arguments().source is None
+
+
+def test_a_record_that_is_not_whole_opens_only_when_told_and_one_that_names_other_places_never(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dashboard, "__init__", lambda dashboard, root, port: None)
+    monkeypatch.setattr(Dashboard, "wait_until_it_answers", lambda dashboard: None)
+    copy = fix_paths(shutil.copytree(record, tmp_path / "mlruns")).root
+    shutil.rmtree(copy / "artifacts")
+    (copy / "artifacts").mkdir()
+    with pytest.raises(Refused, match="say --anyway.*\\n[^$]*no run has artifacts here"):
+        open_dashboard(copy)
+    assert isinstance(open_dashboard(copy, anyway=True), Dashboard)
+    with closing(sqlite3.connect(copy / DATABASE)) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = 'file:///etc'")
+    with pytest.raises(Refused, match="which its dashboard would open:\\n[^$]*'file:///etc' lies outside"):
+        open_dashboard(copy, anyway=True)
+
+
+def test_histories_are_complete_and_in_order(tmp_path: Path) -> None:
+    record = tools.demonstration(tmp_path)
+    ((run, points),) = tools.histories(record, "val_loss").items()
+    assert run.startswith("invented (") and points == [(step, 1 / (1 + step)) for step in range(5)]
+    assert tools.histories(record, "val_exact") == {}
 
 
 def test_the_script_on_kaggle_shows_the_table_of_a_zip(

@@ -12,7 +12,7 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 
 from helpers.metrics import confusions
-from helpers.plots import compare, confusion_bars, confusion_matrix, curves, readings_grid, samples_grid
+from helpers.plots import compare, compare_runs, confusion_bars, confusion_matrix, curves, readings_grid, samples_grid
 
 HISTORY = [
     {"epoch": e, "train_loss": 3 / e, "val_loss": 4 / e, "val_exact": 1 - 1 / e, "val_cer": 1 / e} for e in (1, 2, 3)
@@ -160,3 +160,14 @@ def test_unequal_numbers_and_wrong_pictures_are_errors() -> None:
     for wrong in (np.zeros((4, 9), np.uint8), np.zeros((3, 4, 9), np.uint8), np.zeros((4, 9, 3), np.float32)):
         with pytest.raises(ValueError, match="image 0 is"):
             samples_grid([wrong], ["A"])
+
+
+def test_runs_look_the_same_in_every_panel_and_stand_once_in_the_legend() -> None:
+    losses = {"a (1)": [(1, 3.0), (2, 1.0)], "b (2)": [(1, 2.0)]}
+    figure = compare_runs({"val_loss": losses, "val_exact": {"b (2)": [(1, 0.5), (2, 1.0)]}, "val_cer": {}})
+    loss, exact, cer = figure.axes
+    assert [line.get_xydata().tolist() for line in loss.lines] == [[[1, 3], [2, 1]], [[1, 2]]]
+    looks = [(line.get_color(), line.get_marker()) for line in (*loss.lines, *exact.lines)]
+    assert looks[1] == looks[2] != looks[0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(losses)
+    assert cer.texts[0].get_text() == "no run has this metric" and exact.get_title() == "exact match (val_exact)"
