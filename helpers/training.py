@@ -290,7 +290,8 @@ def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer
     """A Trainer whose checkpoints go to `work/checkpoints`. The progress bar shows only where a person watches."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips would drown the epoch lines
     warnings.filterwarnings(
-        "ignore", message=".*LeafSpec.*|.*does not have many workers.*|Checkpoint directory .* exists"
+        "ignore",
+        message=".*LeafSpec.*|.*does not have many workers.*|.*sync_dist=True.*|Checkpoint directory .* exists",
     )
     device = choose_device(config)
     devices = choose_devices(config, device)
