@@ -121,7 +121,7 @@ def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
 
 def pack_record(config: Config) -> Path:
     """`mlruns.zip` beside `mlruns`: the record as one file to take home. Prints its size and what to run there."""
-    archive = pack(record_folder(config))
+    archive = pack(record_folder(config)).path
     print(f"{archive}  ({archive.stat().st_size / 1e6:.1f} MB)")
     where, name = ("at home", archive.name) if on_kaggle() else ("here", archive)
     print(f"see it {where}: python notebooks/mlflow_dashboard.py {name}")

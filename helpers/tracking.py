@@ -109,7 +109,7 @@ def track(config: Config, name: str) -> Iterator[TrackedRun]:
     finally:
         client.set_terminated(run.id, status)
         if status != "FINISHED":
-            print(f"run {run.id} ended {status}; the record so far is in {pack(mlruns)}", file=sys.stderr)
+            print(f"run {run.id} ended {status}; the record so far is in {pack(mlruns).path}", file=sys.stderr)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def mlruns(tmp_path: Path) -> Path:
 
 
 def test_members_lie_under_mlruns_without_litter(mlruns: Path) -> None:
-    target = pack(mlruns)
+    target = pack(mlruns).path
     assert target == mlruns.with_name("mlruns.zip") and not target.with_name("mlruns.zip.part").exists()
     inside = f"mlruns/artifacts/{RUN}/artifacts"
     with zipfile.ZipFile(target) as archive:
@@ -66,7 +66,7 @@ def test_the_copy_is_whole_while_another_thread_writes(mlruns: Path, tmp_path: P
     writer.start()
     try:
         for attempt in range(5):
-            target = pack(mlruns, tmp_path / f"{attempt}.zip")
+            target = pack(mlruns, tmp_path / f"{attempt}.zip").path
             with zipfile.ZipFile(target) as archive:
                 archive.extract(f"mlruns/{DATABASE}", tmp_path / str(attempt))
             with closing(sqlite3.connect(tmp_path / str(attempt) / "mlruns" / DATABASE)) as connection:
@@ -79,14 +79,14 @@ def test_the_copy_is_whole_while_another_thread_writes(mlruns: Path, tmp_path: P
 
 
 def test_a_packed_record_is_repaired_elsewhere(mlruns: Path, tmp_path: Path) -> None:
-    report = fix_paths(pack(mlruns), tmp_path / "else where")
+    report = fix_paths(pack(mlruns).path, tmp_path / "else where")
     assert report.exit_code == 0 and not report.missing and report.changed["runs"] == 1
 
 
 def test_packing_again_replaces_the_zip(mlruns: Path) -> None:
-    first = pack(mlruns).read_bytes()
+    first = pack(mlruns).path.read_bytes()
     (mlruns / "artifacts" / RUN / "artifacts" / "more.txt").write_text("more")
-    with zipfile.ZipFile(pack(mlruns)) as archive:
+    with zipfile.ZipFile(pack(mlruns).path) as archive:
         assert any(name.endswith("more.txt") for name in archive.namelist())
     assert first
 
