@@ -21,7 +21,7 @@ if __name__ == "__main__":  # as a script, only this file's own folder is on the
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, find_record, fix_paths, next_command, write_marker
-from mlruns_tools.pack import FULL, files_below
+from mlruns_tools.pack import FULL, copy_files
 from mlruns_tools.transfer import Transfer, make_empty, one_database, open_source
 
 WORK = "merge.part"  # in the target: what a merge prepares; of no use after it
@@ -153,15 +153,7 @@ def _stage(transfer: Transfer, roots: tuple[Path, ...], new: Path, report: Merge
     """Copies the artifacts to the target's disk, so that they can be put in place at once."""
     links: list[str] = []
     for folder, to in transfer.folders.items():
-        for path in files_below(folder, links, roots):
-            copy = new / to / path.relative_to(folder)
-            if path.is_dir():
-                copy.mkdir(parents=True, exist_ok=True)
-                continue
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # a temporary file of a training that goes on
-                shutil.copy2(path, copy)
-                report.counts["files"] += 1
+        report.counts["files"] += copy_files(folder, new / to, links, roots)
     report.notes += [f"left out, a link out of the record: {link}" for link in links]
 
 

@@ -6,6 +6,7 @@ A plain copy of a database that another process writes is often corrupt; this on
 import argparse
 import errno
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -155,6 +156,21 @@ def files_below(folder: Path, links: list[str], roots: Sequence[Path]) -> Iterat
                 yield path
         if not folders and not files and here != str(folder):
             yield Path(here)
+
+
+def copy_files(folder: Path, to: Path, links: list[str], roots: Sequence[Path]) -> int:
+    """Copies what `files_below` finds; returns the number of files."""
+    count = 0
+    for path in files_below(folder, links, roots):
+        copy = to / path.relative_to(folder)
+        if path.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # a temporary file of a training that goes on
+            shutil.copy2(path, copy)
+            count += 1
+    return count
 
 
 def _is_litter(path: Path) -> bool:

@@ -96,6 +96,12 @@ def _link(path: Path, link: Path) -> None:
         shutil.copytree(path, link, symlinks=True)
 
 
+def local_path(location: str) -> Path | None:
+    """The path that a location on this machine names, or None."""
+    steps = _steps(location)
+    return Path(os.sep.join(("" if steps[0] == "/" else steps[0], *steps[1:]))) if steps else None
+
+
 def make_empty(source: Path, target: Path, home: Path) -> None:
     """A database with the schema of `source` and no runs, for a record that lives in `home`."""
     with closing(_connect(source, target)) as db:
@@ -228,9 +234,8 @@ class Transfer:
     def _folder(self, location: str | None, what: str) -> Path | None:
         if not location or _is_remote(location):
             return None
-        steps = _steps(location) or ()
-        path = Path(os.sep.join(("" if steps[:1] == ("/",) else steps[0], *steps[1:]))) if steps else self.place
-        if not path.is_relative_to(self.place) or path == self.place:
+        path = local_path(location)
+        if not path or not path.is_relative_to(self.place) or path == self.place:
             raise Refused(
                 f"{what}: its artifacts at {location!r} lie outside the record. If they belong to it, repair it first:"
                 " python mlruns_tools/fixed_paths.py RECORD --old ROOT"

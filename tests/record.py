@@ -33,6 +33,8 @@ WEIGHTS = bytes(range(256)) * 8
 USERS_META = b"artifact_uri: /kaggle/working/mlruns/not/ours\r\nartifact_location: 'x'\n"
 ODD = "my récord #1"  # a space, a letter beyond ASCII, a number sign
 _made: dict[str, Path] = {}
+_sessions: dict[str, tuple[Path, str, dict[str, Any]]] = {}
+NAMES = ("first", "second", "third")  # of the runs of `kaggle_sessions`
 
 
 def sqlite_record(factory: pytest.TempPathFactory) -> Path:
@@ -162,6 +164,20 @@ def trained_run(mlruns: Path, name: str, experiment: str = "captcha-ocr", versio
     (files / "traces.json").write_text('{"spans": []}')
     client.set_terminated(run.run_id, "FINISHED", START + 99_000)
     return run.run_id
+
+
+def kaggle_sessions(factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str, dict[str, Any]]]:
+    """{name: (zip, run id, facts)} of three trainings on Kaggle, each a record of its own that is gone since."""
+    for name in NAMES if not _sessions else ():
+        folder = factory.mktemp("kaggle") / "working"
+        mlruns = blank_record(folder, factory)
+        run = trained_run(mlruns, name)
+        write_marker(mlruns)
+        facts = facts_of(client_of(mlruns), run, folder / "facts")
+        archive = pack(mlruns, folder.parent / "mlruns.zip").path
+        shutil.rmtree(folder)
+        _sessions[name] = archive, run, facts
+    return _sessions
 
 
 def facts_of(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Any]:

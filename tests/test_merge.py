@@ -13,28 +13,25 @@ from pathlib import Path
 import pytest
 
 from helpers.config import PROJECT
-from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths, write_marker
+from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths
 from mlruns_tools.merge import WORK, main, merge
 from mlruns_tools.pack import pack
-from tests.record import STEPS, blank_record, client_of, facts_of, file_store, sqlite_record, trained_run
-
-NAMES = ("first", "second", "third")
+from tests.record import (
+    NAMES,
+    STEPS,
+    blank_record,
+    client_of,
+    facts_of,
+    file_store,
+    kaggle_sessions,
+    sqlite_record,
+    trained_run,
+)
 
 
 @pytest.fixture(scope="session")
 def sessions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str, dict]]:
-    """{name: (zip, run id, facts)} of three trainings on Kaggle, each a record of its own that is gone since."""
-    made = {}
-    for name in NAMES:
-        folder = tmp_path_factory.mktemp("kaggle") / "working"
-        mlruns = blank_record(folder, tmp_path_factory)
-        run = trained_run(mlruns, name)
-        write_marker(mlruns)
-        facts = facts_of(client_of(mlruns), run, folder / "facts")
-        archive = pack(mlruns, folder.parent / "mlruns.zip").path
-        shutil.rmtree(folder)
-        made[name] = archive, run, facts
-    return made
+    return kaggle_sessions(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -282,7 +279,7 @@ def test_one_merge_at_a_time(sessions, own: Path) -> None:
 
 
 KILLED = {  # where a merge into a new record is killed
-    "while it copies": "m.shutil.copy2 = stop",
+    "while it copies": "shutil.copy2 = stop",
     "before the artifacts are in place": "m.os.rename = stop",
     "before the rows are committed": "m.Transfer._write_versions = stop",
     "before the record has its database": "m.write_marker = stop",
@@ -293,9 +290,8 @@ KILLED = {  # where a merge into a new record is killed
 def test_a_merge_killed_on_its_way_is_made_good(moment: str, sessions, tmp_path: Path) -> None:
     archive, run, facts = sessions["first"]
     target = tmp_path / "mlruns"
-    kill = (
-        "import os, signal; from mlruns_tools import merge as m\nstop = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
-    )
+    kill = "import os, shutil, signal\nfrom mlruns_tools import merge as m\n"
+    kill += "stop = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     script = f"{kill}\n{KILLED[moment]}\nm.merge({str(archive)!r}, {str(target)!r})"
     assert subprocess.run([sys.executable, "-c", script], cwd=PROJECT).returncode == -signal.SIGKILL
     assert (target / WORK).exists() and not (target / DATABASE).exists()
