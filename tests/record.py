@@ -125,7 +125,7 @@ def trained_run(mlruns: Path, name: str, experiment: str = "captcha-ocr", versio
     found = client.get_experiment_by_name(experiment)
     location = (mlruns / "artifacts").as_uri()
     number = found.experiment_id if found else client.create_experiment(experiment, location, tags={"team": "ocr"})
-    run = client.create_run(number, start_time=START, run_name=name, tags={"user's": "tag"}).info
+    run = client.create_run(number, start_time=START, run_name=name, tags={"user tag": "it's"}).info
     series = [Metric("val_loss", 1 / (step + 1), START + 1000 * step, step) for step in range(STEPS)]
     series += [Metric("val_exact", value, START + step, step) for step, value in enumerate([0.5, float("nan"), 0.25])]
     params = [Param("recipe", "conv_ctc"), Param("seed", name)]

@@ -79,9 +79,8 @@ def postgres() -> Iterator[str]:
         done = subprocess.run(made, check=False, **settings)
         assert done.returncode == 0, done.stdout.decode()
         settings["stdout"] = subprocess.DEVNULL
-        with process(
-            [tools / "postgres", "-D", folder / "data", "-F", "-h", HOST, "-p", port, "-k", folder], **settings
-        ):
+        command = [tools / "postgres", "-D", folder / "data", "-F", "-h", HOST, "-p", port, "-k", folder]
+        with process(command, **settings) as program:
             wait_for(lambda: socket.create_connection((HOST, port), 1).close(), program)
             yield f"postgresql+psycopg2://team@{HOST}:{port}/postgres"
     finally:
@@ -126,8 +125,10 @@ def pushed(server: str, sessions) -> MlflowClient:
     archive = str(sessions["first"][0])
     script = "import os, signal\nfrom mlruns_tools import merge, push\n"
     script += "push._Push._push_version = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-    done = subprocess.run([sys.executable, "-c", f"{script}merge.merge({archive!r}, {server!r})"], cwd=PROJECT)
-    assert done.returncode == -signal.SIGKILL
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}merge.merge({archive!r}, {server!r})"], cwd=PROJECT, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     client = MlflowClient(server)
     (half,) = client.search_runs([client.get_experiment_by_name("captcha-ocr").experiment_id])
     assert half.info.status == "RUNNING" and half.data.tags[STATE] == INCOMPLETE
