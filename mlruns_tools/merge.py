@@ -70,7 +70,7 @@ def merge(source: Path | str, target: Path | str) -> Merged:
     if SERVER.match(str(target)):
         from mlruns_tools.push import push  # not above: only servers need MLflow
 
-        return push(source, str(target))
+        return push(source, str(target).rstrip("/"))
     root, database = _target(Path(target).expanduser())
     if source.is_dir() and root.is_dir() and find_record(source)[0].resolve() == root.resolve():
         raise Refused(f"{source} is the target itself: name another record to bring runs from.")
@@ -78,14 +78,16 @@ def merge(source: Path | str, target: Path | str) -> Merged:
     try:
         with _work_folder(root) as work:
             return _merge(source, root, database, work)
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):
             raise Refused(
                 f"{root} is in use. Stop the training or dashboard that writes to it, and merge again."
             ) from error
         if getattr(error, "errno", None) in FULL or "disk is full" in str(error):
             raise Refused(f"{root}: the disk is full ({error}). Nothing was brought; free some space.") from error
-        raise
+        if isinstance(error, OSError):
+            raise
+        raise Refused(f"{source} does not go into {root} ({error}). Nothing was brought.") from error
     finally:
         with suppress(OSError):
             root.rmdir()  # where it was made for nothing
@@ -167,7 +169,8 @@ def _write(transfer: Transfer, root: Path, work: Path) -> None:
         transfer.write()
         transfer.db.execute("COMMIT")
     except BaseException:
-        transfer.db.execute("ROLLBACK")
+        if transfer.db.in_transaction:
+            transfer.db.execute("ROLLBACK")
         for to in transfer.folders.values():
             if not (work / "new" / to).exists():
                 _rename(root / to, work / "undone" / to)

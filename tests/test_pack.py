@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from helpers.config import PROJECT
-
-from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths, read_marker, write_marker
 from mlruns_tools import pack as pack_module
+from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths, read_marker, write_marker
 from mlruns_tools.pack import main, pack
 
 RUN = "0123456789abcdef" * 2
