@@ -41,10 +41,10 @@ def attached_data(folder: Path = INPUT) -> Path | None:
     return None
 
 
-def download_link(archive: Path) -> None:
-    """In a notebook shows a link to click, relative to where it runs; as a script there is nothing to click."""
+def download_link(archive: Path | None) -> None:
+    """In a notebook shows a link to click, relative to where it runs; as a script, or without a file, there is none."""
     from IPython import get_ipython
     from IPython.display import FileLink, display
 
-    if get_ipython():
+    if archive and get_ipython():
         display(FileLink(os.path.relpath(archive)))
