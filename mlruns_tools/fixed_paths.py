@@ -24,7 +24,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -102,7 +102,7 @@ class Report:
 
     @property
     def json(self) -> str:
-        values = asdict(self) | {"root": str(self.root), "exit_code": self.exit_code}
+        values = vars(self) | {"root": str(self.root), "exit_code": self.exit_code}
         return json.dumps(values | ({} if self.dry_run else {"next": next_command(self.root)}), indent=1)
 
 
@@ -493,7 +493,8 @@ def _files_of(place: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
                 raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
         return [path for path in found if not _leads_out(path, place)]
 
-    for experiment in [*folders(place), *folders(place / ".trash")]:
+    experiments = [path for path in folders(place) if path.name not in (".trash", "models")]
+    for experiment in [*experiments, *folders(place / ".trash")]:
         yield "experiments", experiment / "meta.yaml", ("artifact_location",)
         for folder in folders(experiment):
             if LONG_ID.fullmatch(folder.name):
@@ -840,7 +841,8 @@ def to_sqlite(
             copy_database(Path(folder) / DATABASE, report.root / DATABASE)
     report = fix_paths(report.root, old=old, portable=portable)
     made = ", ".join(f"{count} {table}" for table, count in counts.items()) if not databases else ""
-    report.notes.append(f"{DATABASE} was made from the files: {made}." if made else "The record is in SQLite already.")
+    kept = "They are still there, and are counted and repaired as well."
+    report.notes.append(f"{DATABASE} was made from files: {made}. {kept}" if made else "It is in SQLite already.")
     return report
 
 
