@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -226,7 +227,7 @@ def _connect(database: Path) -> sqlite3.Connection:
 
 
 def _leads_out(path: Path, folder: Path) -> bool:
-    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+    return os.path.islink(path) and not path.resolve().is_relative_to(folder.resolve())
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
@@ -251,6 +252,7 @@ def _is_remote(location: str) -> bool:
     return location == PROMPT or (bool(scheme) and scheme[1].lower() != "file")
 
 
+@lru_cache(2**17)
 def _steps(location: str) -> tuple[str, ...] | None:
     """`file:///C:/a%20b` or `C:\\a b` → ('c:', 'a b'); `/a/c` → ('/', 'a', 'c'); None for what is no local path."""
     text = location
@@ -296,6 +298,7 @@ class _Map:
         self.portable = portable  # whether each `mlflow-artifacts:/` stands for the record's folder
         self.homes = {_steps(str(path)) or (): path for path in (root, Path(os.path.realpath(root)))}
         self.olds = {steps for text in said if text and (steps := _steps(text))}
+        self._folders: dict[tuple[str, ...], bool] = {}  # what `exists` found
 
     def learn(self, entries: list[_Entry], said: bool = False) -> None:
         """Find the old roots: of locations that name a run, model, trace or experiment which is here.
@@ -304,8 +307,11 @@ class _Map:
         """
         names = {entry.name for entry in entries if entry.kind not in ("model versions", "workspaces")}
         local = [steps for e in entries if not _is_remote(e.location) and (steps := _steps(e.location))]
-        proofs = {steps: root for steps in local if (root := self._proof(steps)) is not None}
-        before, self.olds = self.olds, self.olds | (set(proofs.values()) - set(self.homes))
+        proofs, before = {}, set(self.olds)
+        for steps in dict.fromkeys(local):
+            if (root := self._proof(steps)) is not None:
+                proofs[steps] = root
+                self.olds |= {root} - set(self.homes)
         torn = [(steps, root) for steps, root in proofs.items() if self._roots(steps)[0] != root]
         if torn and not said:
             steps, root = torn[0]
@@ -341,11 +347,11 @@ class _Map:
 
     def exists(self, steps: tuple[str, ...]) -> bool:
         """Whether there is such a folder here, deleted experiments included."""
-        if os.name == "nt" and any(set(step) & set('<>:"|?*\\') for step in steps):
-            return False
-        with suppress(OSError):  # a name too long for a file
-            return any(os.path.isdir(os.path.join(base, *steps)) for base in (self.place, self.place / ".trash"))
-        return False
+        if steps not in self._folders:
+            places = [os.path.join(base, *steps) for base in (self.place, self.place / ".trash")]
+            strange = os.name == "nt" and any(set(step) & set('<>:"|?*\\') for step in steps)
+            self._folders[steps] = not strange and any(map(os.path.isdir, places))
+        return self._folders[steps]
 
     def locate(self, location: str) -> tuple[Path, tuple[str, ...]] | None:
         """The present place and the steps inside it, or None for a location outside the record."""
@@ -363,10 +369,10 @@ class _Map:
         Left as it is: one that is right, one on another server, and with None one that is `mlflow-artifacts:/`.
         """
         found = self.locate(location)
-        if location.startswith(SERVED) and (portable is not False or not found):
-            return location
         if not found:
             return location if _is_remote(location) else None
+        if location.startswith(SERVED) and portable is not False:
+            return location
         if portable:
             return SERVED + quote("/".join(found[1]))
         uri = found[0].joinpath(*found[1]).as_uri()
@@ -375,8 +381,9 @@ class _Map:
     def leads_out(self, steps: tuple[str, ...], seen: dict[tuple[str, ...], bool]) -> bool:
         """Whether a link on the way to a folder of the record leads out of it; `seen` remembers the way."""
         if steps not in seen:
-            path = self.place.joinpath(*steps)
-            seen[steps] = bool(steps) and (self.leads_out(steps[:-1], seen) or _leads_out(path, self.place))
+            path = os.path.join(self.place, *steps)
+            out = os.path.islink(path) and _leads_out(Path(path), self.place)
+            seen[steps] = bool(steps) and (out or self.leads_out(steps[:-1], seen))
         return seen[steps]
 
 
@@ -488,12 +495,13 @@ def _files_of(place: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 
     def folders(parent: Path) -> list[Path]:
         found = _folders(parent)
-        for path in found:
-            if _leads_out(path, place) and ((path / "meta.yaml").exists() or path.name in (".trash", "models")):
+        out = [path for path in found if _leads_out(path, place)]
+        for path in out:
+            if (path / "meta.yaml").exists() or path.name in (".trash", "models"):
                 raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
-        return [path for path in found if not _leads_out(path, place)]
+        return [path for path in found if path not in out] if out else found
 
-    experiments = [path for path in folders(place) if path.name not in (".trash", "models")]
+    experiments = [path for path in folders(place) if path.name.isdigit() or (path / "meta.yaml").is_file()]
     for experiment in [*experiments, *folders(place / ".trash")]:
         yield "experiments", experiment / "meta.yaml", ("artifact_location",)
         for folder in folders(experiment):
