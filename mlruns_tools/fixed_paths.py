@@ -299,6 +299,7 @@ class _Map:
         self.homes = {_steps(str(path)) or (): path for path in (root, Path(os.path.realpath(root)))}
         self.olds = {steps for text in said if text and (steps := _steps(text))}
         self._folders: dict[tuple[str, ...], bool] = {}  # what `exists` found
+        self._found: dict[str, tuple[Path, tuple[str, ...]] | None] = {}  # what `locate` found
 
     def learn(self, entries: list[_Entry], said: bool = False) -> None:
         """Find the old roots: of locations that name a run, model, trace or experiment which is here.
@@ -355,6 +356,11 @@ class _Map:
 
     def locate(self, location: str) -> tuple[Path, tuple[str, ...]] | None:
         """The present place and the steps inside it, or None for a location outside the record."""
+        if location not in self._found:
+            self._found[location] = self._locate(location)
+        return self._found[location]
+
+    def _locate(self, location: str) -> tuple[Path, tuple[str, ...]] | None:
         if location.startswith(SERVED):
             steps = _steps(unquote(location[len(SERVED) :].lstrip("/")) or ".")
             known = steps is not None and steps[:1] != ("/",) and (self.portable or self.exists(steps))
