@@ -1,0 +1,147 @@
+"""Whether a repair or a packing that is killed (kill -9) leaves anything wrong: `python -m tests.benchmarks.killing`.
+
+Each is killed at a random moment; then it is run again, and the record or the zip must be right and whole.
+"""
+
+import argparse
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from helpers.config import PROJECT
+from mlruns_tools.fixed_paths import DATABASE, PREFIX, read_marker
+from mlruns_tools.pack import pack
+from tests.benchmarks.repairing import EXPERIMENT, make_database, make_file_store
+
+METRICS = 10  # of each run of `make_database`
+
+
+def command(tool: str, *arguments: Path | str) -> list[str]:
+    return [sys.executable, "-m", f"mlruns_tools.{tool}", *map(str, arguments)]
+
+
+def span(arguments: list[str]) -> tuple[float, float]:
+    """Seconds until the tool begins, and until it is done when nothing kills it."""
+    ends = []
+    for each in ([*arguments[:3], "--help"], arguments):
+        start = time.perf_counter()
+        subprocess.run(each, cwd=PROJECT, capture_output=True, check=True)
+        ends.append(time.perf_counter() - start)
+    return ends[0], ends[1]
+
+
+def kill(arguments: list[str], after: float) -> bool:
+    """Start, kill after so many seconds; False when it had ended by then."""
+    process = subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(after)
+        return False
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+
+
+def right(mlruns: Path, runs: int) -> int:
+    """How many of the runs have the location of their folder here; raises AssertionError for a record that lost one."""
+    if (mlruns / DATABASE).exists():
+        with closing(sqlite3.connect(mlruns / DATABASE)) as connection:
+            (health,) = connection.execute("PRAGMA integrity_check").fetchone()
+            metrics = connection.execute("SELECT count(*) FROM metrics").fetchone()[0]
+            locations = dict(connection.execute("SELECT run_uuid, artifact_uri FROM runs"))
+        assert health == "ok" and metrics == METRICS * runs
+        folders = {run: mlruns / "artifacts" / run / "artifacts" for run in locations}
+    else:
+        files = list((mlruns / EXPERIMENT).glob("*/meta.yaml"))
+        lines = {file.parent.name: file.read_text().splitlines() for file in files}
+        assert all(len(values) == 6 for values in lines.values())
+        locations = {run: values[0].partition(": ")[2].strip("'") for run, values in lines.items()}
+        folders = {run: mlruns / EXPERIMENT / run / "artifacts" for run in locations}
+    assert len(locations) == runs and all((folder / "note.txt").is_file() for folder in folders.values())
+    return sum(locations[run] == folder.as_uri() for run, folder in folders.items())
+
+
+def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, count: int) -> tuple[int, int]:
+    """(kills that left a repair half done, records that the next repair made right)."""
+    home = make(folder / "0" / "mlruns", runs).parent
+    begin, end = span(command("fixed_paths", home))
+    inside = whole = 0
+    for number in range(1, count + 1):
+        home = home.rename(folder / str(number))
+        start = time.time()
+        was_killed = kill(command("fixed_paths", home), random.uniform(begin * 0.9, end))
+        traces = [path for kind in ("*.part", "*-journal", "*.bak") for path in (home / "mlruns").rglob(kind)]
+        begun = any(path.stat().st_mtime >= start for path in traces) or 0 < right(home / "mlruns", runs) < runs
+        inside += was_killed and begun and read_marker(home / "mlruns") != str(home / "mlruns")
+        subprocess.run(command("fixed_paths", home), cwd=PROJECT, capture_output=True, check=True)
+        whole += right(home / "mlruns", runs) == runs and read_marker(home / "mlruns") == str(home / "mlruns")
+    return inside, whole
+
+
+def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
+    archive = pack(make_database(folder / "made" / "mlruns", runs))
+    begin, end = span(command("fixed_paths", archive, "--to", folder / "first"))
+    inside = whole = 0
+    for number in range(count):
+        to = folder / str(number)
+        again = command("fixed_paths", archive, "--to", to)
+        inside += kill(again, random.uniform(begin * 0.9, end)) and any(to.glob(PREFIX + "*"))
+        complete = (to / "mlruns").exists()
+        done = subprocess.run(again, cwd=PROJECT, capture_output=True, check=False)
+        clean = [path.name for path in to.iterdir()] == ["mlruns"]
+        whole += done.returncode == (2 if complete else 0) and clean and right(to / "mlruns", runs) == runs
+    return inside, whole
+
+
+def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
+    archive = pack(make_database(folder / "mlruns", runs))
+    begin, end = span(command("pack", folder / "mlruns"))
+    part = archive.with_name(archive.name + ".part")
+    inside = whole = 0
+
+    def sound() -> bool:
+        with zipfile.ZipFile(archive) as members:
+            return members.testzip() is None and len(members.namelist()) >= runs + 1
+
+    for _ in range(count):
+        inside += kill(command("pack", folder / "mlruns"), random.uniform(begin * 0.9, end)) and part.exists()
+        first = sound()  # the one from before, or the new one
+        subprocess.run(command("pack", folder / "mlruns"), cwd=PROJECT, capture_output=True, check=True)
+        whole += first and sound() and not part.exists()
+    return inside, whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=20, help="kills of each kind")
+    parser.add_argument("--runs", type=int, default=2000, help="of each record")
+    parser.add_argument("--what", nargs="+", choices=["repair", "pack"], default=["repair", "pack"])
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    random.seed(given.seed)
+    kinds: dict[str, Callable[[Path], tuple[int, int]]] = {}
+    if "repair" in given.what:
+        kinds["repair of SQLite"] = lambda folder: killed_repairs(folder, make_database, given.runs, given.count)
+        kinds["repair of a file store"] = lambda folder: killed_repairs(
+            folder, make_file_store, given.runs, given.count
+        )
+        kinds["repair of a zip"] = lambda folder: killed_unpackings(folder, given.runs, given.count)
+    if "pack" in given.what:
+        kinds["packing"] = lambda folder: killed_packings(folder, given.runs, given.count)
+    print("| killed | times | half-way | right after the next run |")
+    print("|---|---|---|---|")
+    for name, measure in kinds.items():
+        with tempfile.TemporaryDirectory() as folder:
+            inside, whole = measure(Path(folder).resolve())
+        print(f"| {name} | {given.count} | {inside} | {whole} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
