@@ -731,7 +731,7 @@ def _fix_zip(source: Path, to: Path, old: str | None, dry_run: bool, portable: b
                 )
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=None if dry_run else to) as folder:
             _unpack(archive, members, Path(folder), source)
-            place, databases = find_record(Path(folder) / "mlruns")
+            place, databases = find_record(Path(folder))
             report = _repair(place, root, databases, old, dry_run, portable)
             if not dry_run:
                 if root.exists():

@@ -11,7 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mlruns_tools.fixed_paths import DATABASE, SERVED, _Map, _quoted, _scalar, _steps, fix_paths
-from tests.test_fixed_paths import EXPERIMENT, RUN, everything
+from tests.hostile import EXPERIMENT, RUN
+from tests.test_fixed_paths import everything
 
 LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters='/\\:*?"<>|')
 NAMES = (

@@ -1,6 +1,7 @@
 """Whether a repair or a packing that is killed (kill -9) leaves anything wrong: `python -m tests.benchmarks.killing`.
 
-Each is killed at a random moment; then it is run again, and the record or the zip must be right and whole.
+Each is killed at a random moment between its first change and its end; then it is run again,
+and the record or the zip must be right and whole.
 """
 
 import argparse
@@ -27,14 +28,19 @@ def command(tool: str, *arguments: Path | str) -> list[str]:
     return [sys.executable, "-m", f"mlruns_tools.{tool}", *map(str, arguments)]
 
 
-def span(arguments: list[str]) -> tuple[float, float]:
-    """Seconds until the tool begins, and until it is done when nothing kills it."""
-    ends = []
-    for each in ([*arguments[:3], "--help"], arguments):
-        start = time.perf_counter()
-        subprocess.run(each, cwd=PROJECT, capture_output=True, check=True)
-        ends.append(time.perf_counter() - start)
-    return ends[0], ends[1]
+def span(arguments: list[str], *watched: Path) -> tuple[float, float]:
+    """Seconds until the first change in one of the watched folders, and until the end when nothing kills it."""
+
+    def state() -> list[int]:
+        return [folder.stat().st_mtime_ns if folder.exists() else 0 for folder in watched]
+
+    before, start = state(), time.perf_counter()
+    process = subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and state() == before:
+        time.sleep(0.001)
+    begin = time.perf_counter() - start
+    assert process.wait() == 0
+    return begin, time.perf_counter() - start
 
 
 def kill(arguments: list[str], after: float) -> bool:
@@ -71,12 +77,12 @@ def right(mlruns: Path, runs: int) -> int:
 def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, count: int) -> tuple[int, int]:
     """(kills that left a repair half done, records that the next repair made right)."""
     home = make(folder / "0" / "mlruns", runs).parent
-    begin, end = span(command("fixed_paths", home))
+    begin, end = span(command("fixed_paths", home), home / "mlruns", home / "mlruns" / EXPERIMENT)
     inside = whole = 0
     for number in range(1, count + 1):
         home = home.rename(folder / str(number))
         start = time.time()
-        was_killed = kill(command("fixed_paths", home), random.uniform(begin * 0.9, end))
+        was_killed = kill(command("fixed_paths", home), random.uniform(begin, end))
         traces = [path for kind in ("*.part", "*-journal", "*.bak") for path in (home / "mlruns").rglob(kind)]
         begun = any(path.stat().st_mtime >= start for path in traces) or 0 < right(home / "mlruns", runs) < runs
         inside += was_killed and begun and read_marker(home / "mlruns") != str(home / "mlruns")
@@ -87,12 +93,12 @@ def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, c
 
 def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
     archive = pack(make_database(folder / "made" / "mlruns", runs))
-    begin, end = span(command("fixed_paths", archive, "--to", folder / "first"))
+    begin, end = span(command("fixed_paths", archive, "--to", folder / "first"), folder / "first")
     inside = whole = 0
     for number in range(count):
         to = folder / str(number)
         again = command("fixed_paths", archive, "--to", to)
-        inside += kill(again, random.uniform(begin * 0.9, end)) and any(to.glob(PREFIX + "*"))
+        inside += kill(again, random.uniform(begin, end)) and any(to.glob(PREFIX + "*"))
         complete = (to / "mlruns").exists()
         done = subprocess.run(again, cwd=PROJECT, capture_output=True, check=False)
         clean = [path.name for path in to.iterdir()] == ["mlruns"]
@@ -102,7 +108,7 @@ def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
 
 def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
     archive = pack(make_database(folder / "mlruns", runs))
-    begin, end = span(command("pack", folder / "mlruns"))
+    begin, end = span(command("pack", folder / "mlruns"), folder)
     part = archive.with_name(archive.name + ".part")
     inside = whole = 0
 
@@ -111,7 +117,7 @@ def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
             return members.testzip() is None and len(members.namelist()) >= runs + 1
 
     for _ in range(count):
-        inside += kill(command("pack", folder / "mlruns"), random.uniform(begin * 0.9, end)) and part.exists()
+        inside += kill(command("pack", folder / "mlruns"), random.uniform(begin, end)) and part.exists()
         first = sound()  # the one from before, or the new one
         subprocess.run(command("pack", folder / "mlruns"), cwd=PROJECT, capture_output=True, check=True)
         whole += first and sound() and not part.exists()
