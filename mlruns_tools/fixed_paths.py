@@ -238,10 +238,9 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 
 
 def _is_file_store(folder: Path) -> bool:
-    files = (path / "meta.yaml" for parent in (folder, folder / ".trash") for path in _folders(parent))
-    return any(
-        re.search(rb"^(artifact_location|experiment_id):", path.read_bytes(), re.M) for path in files if path.is_file()
-    )
+    experiments = (path for parent in (folder, folder / ".trash") for path in _folders(parent) if path.name.isdigit())
+    files = (path / "meta.yaml" for path in experiments)
+    return any(re.search(rb"^(artifact_location|experiment_id):", f.read_bytes(), re.M) for f in files if f.is_file())
 
 
 # --- locations -------------------------------------------------------------------------------------------------------
@@ -507,8 +506,8 @@ def _files_of(place: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
                 raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
         return [path for path in found if path not in out] if out else found
 
-    experiments = [path for path in folders(place) if path.name.isdigit() or (path / "meta.yaml").is_file()]
-    for experiment in [*experiments, *folders(place / ".trash")]:
+    experiments = [*folders(place), *folders(place / ".trash")]
+    for experiment in (path for path in experiments if path.name.isdigit()):
         yield "experiments", experiment / "meta.yaml", ("artifact_location",)
         for folder in folders(experiment):
             if LONG_ID.fullmatch(folder.name):

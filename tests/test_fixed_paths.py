@@ -627,3 +627,11 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none"), "--json"]) == 2
     refused = json.loads(capsys.readouterr().out)
     assert refused["refused"].startswith("No MLflow record") and refused["exit_code"] == 2
+
+
+def test_a_folder_beside_mlruns_that_looks_like_an_experiment(tmp_path: Path) -> None:
+    small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "meta.yaml").write_bytes(USERS_META)
+    assert fix_paths(tmp_path).root == tmp_path / "mlruns"
+    assert (tmp_path / "model" / "meta.yaml").read_bytes() == USERS_META

@@ -12,12 +12,12 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from helpers.config import PROJECT
-from mlruns_tools.fixed_paths import DATABASE, PREFIX, read_marker
+from mlruns_tools.fixed_paths import DATABASE, MARKER, PREFIX, read_marker
 from mlruns_tools.pack import pack
 from tests.benchmarks.repairing import EXPERIMENT, make_database, make_file_store
 
@@ -28,26 +28,31 @@ def command(tool: str, *arguments: Path | str) -> list[str]:
     return [sys.executable, "-m", f"mlruns_tools.{tool}", *map(str, arguments)]
 
 
-def span(arguments: list[str], *watched: Path) -> tuple[float, float]:
-    """Seconds until the first change in one of the watched folders, and until the end when nothing kills it."""
+def span(arguments: list[str], *watched: Path, last: Path | None = None) -> float:
+    """Seconds from the first change in a watched folder to the writing of `last`, or to the end; nothing kills it."""
+    process, start = begin(arguments, watched), time.time()
+    assert process.wait() == 0
+    return (last.stat().st_mtime if last else time.time()) - start
+
+
+def begin(arguments: list[str], watched: Sequence[Path]) -> subprocess.Popen[bytes]:
+    """A process that has just made its first change, or has ended."""
 
     def state() -> list[int]:
         return [folder.stat().st_mtime_ns if folder.exists() else 0 for folder in watched]
 
-    before, start = state(), time.perf_counter()
+    before = state()
     process = subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and state() == before:
-        time.sleep(0.001)
-    begin = time.perf_counter() - start
-    assert process.wait() == 0
-    return begin, time.perf_counter() - start
+        time.sleep(0.0005)
+    return process
 
 
-def kill(arguments: list[str], after: float) -> bool:
-    """Start, kill after so many seconds; False when it had ended by then."""
-    process = subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def kill(arguments: list[str], within: float, *watched: Path) -> bool:
+    """Kill at a random moment within so many seconds of the first change; False when it had ended by then."""
+    process = begin(arguments, watched)
     try:
-        process.wait(after)
+        process.wait(random.uniform(0, within))
         return False
     except subprocess.TimeoutExpired:
         process.kill()
@@ -77,12 +82,13 @@ def right(mlruns: Path, runs: int) -> int:
 def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, count: int) -> tuple[int, int]:
     """(kills that left a repair half done, records that the next repair made right)."""
     home = make(folder / "0" / "mlruns", runs).parent
-    begin, end = span(command("fixed_paths", home), home / "mlruns", home / "mlruns" / EXPERIMENT)
+    mlruns = home / "mlruns"
+    seconds = span(command("fixed_paths", home), mlruns, mlruns / EXPERIMENT, last=mlruns / MARKER)
     inside = whole = 0
     for number in range(1, count + 1):
         home = home.rename(folder / str(number))
         start = time.time()
-        was_killed = kill(command("fixed_paths", home), random.uniform(begin, end))
+        was_killed = kill(command("fixed_paths", home), seconds, home / "mlruns", home / "mlruns" / EXPERIMENT)
         traces = [path for kind in ("*.part", "*-journal", "*.bak") for path in (home / "mlruns").rglob(kind)]
         begun = any(path.stat().st_mtime >= start for path in traces) or 0 < right(home / "mlruns", runs) < runs
         inside += was_killed and begun and read_marker(home / "mlruns") != str(home / "mlruns")
@@ -93,12 +99,12 @@ def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, c
 
 def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
     archive = pack(make_database(folder / "made" / "mlruns", runs))
-    begin, end = span(command("fixed_paths", archive, "--to", folder / "first"), folder / "first")
+    seconds = span(command("fixed_paths", archive, "--to", folder / "first"), folder / "first")
     inside = whole = 0
     for number in range(count):
         to = folder / str(number)
         again = command("fixed_paths", archive, "--to", to)
-        inside += kill(again, random.uniform(begin, end)) and any(to.glob(PREFIX + "*"))
+        inside += kill(again, seconds, to) and any(to.glob(PREFIX + "*"))
         complete = (to / "mlruns").exists()
         done = subprocess.run(again, cwd=PROJECT, capture_output=True, check=False)
         clean = [path.name for path in to.iterdir()] == ["mlruns"]
@@ -108,7 +114,7 @@ def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
 
 def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
     archive = pack(make_database(folder / "mlruns", runs))
-    begin, end = span(command("pack", folder / "mlruns"), folder)
+    seconds = span(command("pack", folder / "mlruns"), folder)
     part = archive.with_name(archive.name + ".part")
     inside = whole = 0
 
@@ -117,7 +123,7 @@ def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
             return members.testzip() is None and len(members.namelist()) >= runs + 1
 
     for _ in range(count):
-        inside += kill(command("pack", folder / "mlruns"), random.uniform(begin, end)) and part.exists()
+        inside += kill(command("pack", folder / "mlruns"), seconds, folder) and part.exists()
         first = sound()  # the one from before, or the new one
         subprocess.run(command("pack", folder / "mlruns"), cwd=PROJECT, capture_output=True, check=True)
         whole += first and sound() and not part.exists()
