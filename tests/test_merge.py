@@ -286,6 +286,7 @@ KILLED = {  # where a merge into a new record is killed
 }
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("moment", KILLED)
 def test_a_merge_killed_on_its_way_is_made_good(moment: str, sessions, tmp_path: Path) -> None:
     archive, run, facts = sessions["first"]
