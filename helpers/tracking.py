@@ -10,6 +10,7 @@ import io
 import os
 import re
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -188,7 +189,7 @@ def _packed(config: Config) -> str:
     """Where the record so far was packed, or why it could not be: no reason to hide what ended the run."""
     try:
         return f"the record so far is in {pack(record_folder(config))}"
-    except (Refused, OSError, BadZipFile) as error:
+    except (Refused, OSError, sqlite3.DatabaseError, BadZipFile) as error:
         return f"the record so far is in {record_folder(config)}; it could not be packed: {error}"
 
 
