@@ -79,11 +79,14 @@ class TrackedRun:
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.id = client, run_id
-        names = client.get_run(run_id).data.metrics
-        self.there = {(name, point.step) for name in names for point in client.get_metric_history(run_id, name)}
+        data = client.get_run(run_id).data
+        self.known = set(data.params)
+        self.there = {(name, point.step) for name in data.metrics for point in client.get_metric_history(run_id, name)}
 
     def params(self, values: Mapping[str, object]) -> None:
-        self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in values.items()])
+        """Those that the run does not have yet."""
+        new = [Param(name, str(value)) for name, value in values.items() if name not in self.known]
+        self.client.log_batch(self.id, params=new)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Metrics in one call; `step` is the epoch. What the run has for a step already is not written twice."""
