@@ -109,7 +109,7 @@ class Image:
 
     def restore(self) -> None:
         """As a session finds it: without what an earlier one installed."""
-        self.pip("uninstall", "-q", "-y", *(line.partition("==")[0] for line in requirements()))
+        self.pip("uninstall", "-qq", "-y", *(line.partition("==")[0] for line in requirements()))
 
     def resolve(self) -> list[str]:
         """What pip would install to have the image's packages, at their versions, and requirements-kaggle.txt."""
@@ -172,7 +172,7 @@ class Outcome:
                 shutil.copy(file, home)
             output([sys.executable, "fixed_paths.py", "mlruns.zip"], home)
             run = next(home.glob("mlruns/artifacts/*/artifacts/model")).parents[1].name
-            picture = next(self.working.parent.glob("input/**/*.png"))
+            picture = next(self.working.parent.glob("input/**/captcha-pictures/**/*.png"))
             command = [sys.executable, "-m", "helpers.reader", f"runs:/{run}/model", picture]
             line = output(command, PROJECT, {"CAPTCHA_WORK": folder}).splitlines()[-1]
             assert line.startswith(f"{picture},") and len(line.split(",")[1]) == len(picture.stem), line
