@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = str(Path(__file__).resolve().parent)
 sys.path.insert(0, ROOT)
-for name in [name for name in os.environ if name.startswith("CAPTCHA_")]:
+for name in [name for name in os.environ if name.startswith(("CAPTCHA_", "MLFLOW_TRACKING_"))]:
     del os.environ[name]  # the tests' own settings only
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tiny networks threads cost more than they bring

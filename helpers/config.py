@@ -52,6 +52,9 @@ class Config:
     pretrained: bool = False  # ImageNet weights, for the recipes that have them
     device: str = "auto"  # "auto", "cpu" or "cuda"
     precision: str = "auto"  # "auto" or a precision of Lightning's Trainer
+    devices: int | None = None  # processes that train; None: one in a notebook, else one per GPU
+    max_hours: float | None = None  # of training, which then ends and is tested; None: 11 on Kaggle, else no limit
+    resume: str = "auto"  # go on with an interrupted training of the same settings and data; "off": begin anew
     workers: int | None = None  # loader processes; None: by the machine
     synthetic_count: int = 6000  # images of the default data set
     tiny: bool = False  # a smaller configuration of the same run: seconds instead of minutes
@@ -89,6 +92,9 @@ class Config:
             "image_size": (self.image_size is None or min(self.image_size) > 0, "(height, width) in pixels"),
             "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "a number above 0"),
             "warmup_share": (self.warmup_share is None or 0 <= self.warmup_share < 1, "a share in [0, 1)"),
+            "devices": (self.devices is None or self.devices > 0, "a whole number above 0"),
+            "max_hours": (self.max_hours is None or self.max_hours > 0, "a number of hours above 0"),
+            "resume": (self.resume in ("auto", "off"), "'auto' or 'off'"),
             "synthetic_count": (self.synthetic_count >= 10, "a whole number of at least 10"),
         }
         for name, (right, valid) in rules.items():

@@ -67,17 +67,27 @@ class CaptchaDataset(Dataset):
 class WidthBatches(Sampler[list[int]]):
     """Batches of images of one width. With a generator in an order drawn anew in each pass, else in order.
 
-    A training whose images have all one width goes without its last batch where that is not full.
+    A training whose images have all one width goes without its last batch where that is not full. Of several processes,
+    whose generators agree, each takes its `share`, (which, of how many), as many batches as the others.
     """
 
-    def __init__(self, widths: Sequence[int], batch_size: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self.groups: dict[int, list[int]] = defaultdict(list)
         for index, width in enumerate(widths):
             self.groups[width].append(index)
-        self.batch_size, self.generator = batch_size, generator
+        self.batch_size, self.generator, self.share = batch_size, generator, share
         self.whole_only = generator is not None and len(self.groups) == 1 and len(widths) > batch_size
 
     def __len__(self) -> int:
+        return self._count() // self.share[1]
+
+    def _count(self) -> int:
         if self.whole_only:
             return sum(len(group) // self.batch_size for group in self.groups.values())
         return sum(-(-len(group) // self.batch_size) for group in self.groups.values())
@@ -89,7 +99,8 @@ class WidthBatches(Sampler[list[int]]):
             batches += [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         if self.whole_only:
             batches = [batch for batch in batches if len(batch) == self.batch_size]
-        yield from (batches[place] for place in self._order(len(batches)))
+        which, of = self.share
+        yield from (batches[place] for place in self._order(len(batches))[which : len(self) * of : of])
 
     def _order(self, count: int) -> list[int]:
         return (
@@ -168,9 +179,31 @@ class CaptchaData(pl.LightningDataModule):
         lengths = Counter(map(len, self.train.texts)).most_common()
         self.text_length = lengths[0][0] if recipe.fixed_length or len(lengths) == 1 else None  # None: they differ
         self.shared = on_two_sides(samples, sides)
+        self.states: dict[str, Tensor] = {}  # of everything random, where a training goes on
 
-    def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, shuffle=True)
+    def state_dict(self) -> dict[str, Tensor]:
+        """The states of everything random, which Lightning keeps in a checkpoint; of the first process."""
+        loader = self.trainer.train_dataloader
+        states = {"torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state()
+        if isinstance(loader, Batches):
+            states |= {"order": loader.order.generator.get_state(), "transform": loader.transform.generator.get_state()}
+        return states
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.states = state
+
+    def train_dataloader(self) -> Batches | DataLoader:
+        loader, states = self._loader(self.train, shuffle=True), self.states
+        if "torch" in states:  # a training goes on
+            torch.set_rng_state(states["torch"])
+        if "cuda" in states and torch.cuda.is_available():
+            torch.cuda.set_rng_state(states["cuda"])
+        if "order" in states and isinstance(loader, Batches):
+            loader.order.generator.set_state(states["order"])
+            loader.transform.generator.set_state(states["transform"])
+        return loader
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val)
@@ -182,10 +215,13 @@ class CaptchaData(pl.LightningDataModule):
         """From memory, batch by batch; image by image where the transform has no form for batches."""
         workers, size = (self.workers, self.recipe.batch_size) if shuffle else (0, max(64, self.recipe.batch_size))
         generator = torch.Generator().manual_seed(self.seed) if shuffle else None
-        order = WidthBatches([image.shape[1] for image in dataset.images], size, generator)
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        trainer = self.trainer
+        share = (trainer.global_rank, trainer.world_size) if trainer and shuffle else (0, 1)  # all validate all
+        size = max(1, size // share[1])
+        order = WidthBatches([image.shape[1] for image in dataset.images], size, generator, share)
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
         with suppress(NotImplementedError):
-            return Batches(dataset, order, BatchTransform(dataset.transform, self.seed, device))
+            return Batches(dataset, order, BatchTransform(dataset.transform, self.seed + share[0], device))
         return DataLoader(
             dataset,
             batch_sampler=order,

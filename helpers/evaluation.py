@@ -12,7 +12,7 @@ from helpers.experiment import train
 from helpers.pictures import DataError
 from helpers.reader import Reader
 from helpers.samples import relative_name
-from helpers.tracking import best_run, record_folder, tracking_uri
+from helpers.tracking import best_run, record_name, record_uri
 from helpers.transforms import eval_transform
 
 
@@ -24,7 +24,7 @@ def choose_run(config: Config) -> Run | None:
     if config.model is not None:
         return None
     if best_run(config) is None:
-        print(f"no finished run in {record_folder(config)} yet: training one")
+        print(f"no finished run in {record_name(config)} yet: training one")
         train(config, load_data(config))
     return best_run(config)
 
@@ -80,6 +80,6 @@ def _as_trained(config: Config, run: Run | None) -> Config:
 def _split_list(config: Config, run: Run) -> dict[str, str]:
     """The side of every file, as the run recorded it."""
     uri = f"runs:/{run.info.run_id}/data/splits.csv"
-    path = download_artifacts(uri, tracking_uri=tracking_uri(record_folder(config)))
+    path = download_artifacts(uri, tracking_uri=record_uri(config))
     with open(path, encoding="utf-8", newline="") as file:
         return {row["file"]: row["split"] for row in csv.DictReader(file)}

@@ -15,7 +15,7 @@ from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData, CaptchaDataset
 from helpers.reader import Reader, save_model
 from helpers.samples import relative_name
-from helpers.tracking import TrackedRun, record_folder, track
+from helpers.tracking import TrackedRun, record_folder, record_link, track
 from helpers.training import choose_device, choose_precision, fit
 from helpers.transforms import WHOLE
 from mlruns_tools.pack import pack
@@ -119,10 +119,16 @@ def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
     return facts | {f"n_{side}": len(dataset) for side, dataset in data.sides.items()}
 
 
-def pack_record(config: Config) -> Path:
-    """`mlruns.zip` beside `mlruns`: the record as one file to take home. Prints its size and what to run there."""
-    archive = pack(record_folder(config))
-    print(f"{archive}  ({archive.stat().st_size / 1e6:.1f} MB)")
-    where, name = ("at home", archive.name) if on_kaggle() else ("here", archive)
+def pack_record(config: Config) -> Path | None:
+    """`mlruns.zip` beside `mlruns`: the record as one file to take home. Prints its size and what to run there.
+
+    None where a server keeps the record; then its page is printed.
+    """
+    if link := record_link(config):
+        print(f"see it on the server: {link}")
+        return None
+    packed = pack(record_folder(config))
+    print(packed)
+    where, name = ("at home", packed.path.name) if on_kaggle() else ("here", packed.path)
     print(f"see it {where}: python notebooks/mlflow_dashboard.py {name}")
-    return archive
+    return packed.path

@@ -208,12 +208,12 @@ def _labelled(place: Path, files: Sequence[Path], holds: str) -> tuple[Path, str
     return place, f"{holds} with their texts as names"
 
 
-def download_link(archive: Path) -> None:
-    """In a notebook shows a link to click, relative to where it runs; as a script there is nothing to click."""
+def download_link(archive: Path | None) -> None:
+    """In a notebook shows a link to click, relative to where it runs; as a script, or without a file, there is none."""
     from IPython import get_ipython
     from IPython.display import FileLink, display
 
-    if get_ipython():
+    if archive and get_ipython():
         display(FileLink(os.path.relpath(archive)))
 
 

@@ -1,10 +1,14 @@
 """The MLflow record of a training: one run in `work/mlruns/`, a database and artifacts that travel as one folder.
 
+Where `MLFLOW_TRACKING_URI` names a server, the run goes there instead, and nothing is written to `work/mlruns/`.
+
 `mlruns/mlflow.db`, `mlruns/artifacts/<run id>/artifacts/...` and the marker that `mlruns_tools/fixed_paths.py` reads.
 """
 
 import csv
 import io
+import os
+import re
 import signal
 import sys
 import tempfile
@@ -13,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
@@ -21,13 +26,50 @@ from mlflow.entities import Metric, Param, Run
 
 from helpers.config import PROJECT, Config
 from mlruns_tools.dashboard import store_uri as tracking_uri
-from mlruns_tools.fixed_paths import DATABASE, write_marker
+from mlruns_tools.fixed_paths import DATABASE, Refused, write_marker
 from mlruns_tools.pack import pack
+from mlruns_tools.push import link_to, open_experiment, server_client
+
+SERVER = "MLFLOW_TRACKING_URI"  # the variable by which MLflow's own tools find a server
 
 
 def record_folder(config: Config) -> Path:
-    """Where the record lies: `mlruns` in the work folder."""
+    """Where the record lies, unless a server keeps it: `mlruns` in the work folder."""
     return config.work / "mlruns"
+
+
+def tracking_server(config: Config) -> str | None:
+    """The address of the server that `MLFLOW_TRACKING_URI` names, which then keeps the record; None: the local record.
+
+    Raises ValueError for any other value than a server's address or the local record's own.
+    """
+    uri = os.environ.get(SERVER, "").strip()
+    if re.match(r"https?://[^/]", uri, re.I):
+        return uri.rstrip("/")
+    mlruns = record_folder(config)
+    if uri and not ((mlruns / DATABASE).is_file() and uri == tracking_uri(mlruns)):
+        raise ValueError(
+            f"{SERVER}={uri!r} is no server's address, such as http://HOST:5000. Unset it to have the record written to"
+            f" {mlruns}, and choose its folder by CAPTCHA_WORK"
+        )
+    return None
+
+
+def record_uri(config: Config) -> str:
+    """MLflow's address of the record: of the server or of the local database."""
+    return tracking_server(config) or tracking_uri(record_folder(config))
+
+
+def record_name(config: Config) -> str:
+    """Where the record is, in words for a person."""
+    return tracking_server(config) or str(record_folder(config))
+
+
+def record_link(config: Config) -> str | None:
+    """The page of the experiment on the server; None for a local record."""
+    if not (server := tracking_server(config)):
+        return None
+    return link_to(server, open_experiment(server_client(server), config.experiment))
 
 
 class TrackedRun:
@@ -77,9 +119,34 @@ class TrackedRun:
 def track(config: Config, name: str) -> Iterator[TrackedRun]:
     """A run that ends FINISHED, or KILLED by an interruption (Ctrl-C, SIGTERM), or FAILED by an error: each truthfully.
 
-    After an interruption or error the record is packed at once, so that `mlruns.zip` holds what there is.
-    Raises ValueError where the record was moved and not repaired, since MLflow would write into the old place.
+    After an interruption or error a local record is packed at once, so that `mlruns.zip` holds what there is.
+    Raises ValueError where the record was moved and not repaired, since MLflow would write into the old place, and where
+    the server that should keep it does not answer.
     """
+    server = tracking_server(config)
+    client, experiment_id = _on_server(server, config) if server else _on_disk(config)
+    run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+    status = "FAILED"
+    try:
+        with _sigterm_as_exit():
+            yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        client.set_terminated(run.id, status)
+        if status != "FINISHED":
+            there = f"see {link_to(server, experiment_id, run.id)}" if server else _packed(config)
+            print(f"run {run.id} ended {status}; {there}", file=sys.stderr)
+
+
+def _on_server(server: str, config: Config) -> tuple[MlflowClient, str]:
+    client = server_client(server)
+    return client, open_experiment(client, config.experiment)
+
+
+def _on_disk(config: Config) -> tuple[MlflowClient, str]:
     mlruns = record_folder(config)
     mlruns.mkdir(parents=True, exist_ok=True)
     (mlruns / DATABASE).touch()
@@ -97,19 +164,15 @@ def track(config: Config, name: str) -> Iterator[TrackedRun]:
             f"the record {mlruns} was written at {experiment.artifact_location}: repair it first with"
             f" python mlruns_tools/fixed_paths.py {mlruns}"
         )
-    run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
-    status = "FAILED"
+    return client, experiment_id
+
+
+def _packed(config: Config) -> str:
+    """Where the record so far was packed, or why it could not be: no reason to hide what ended the run."""
     try:
-        with _sigterm_as_exit():
-            yield run
-        status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    finally:
-        client.set_terminated(run.id, status)
-        if status != "FINISHED":
-            print(f"run {run.id} ended {status}; the record so far is in {pack(mlruns)}", file=sys.stderr)
+        return f"the record so far is in {pack(record_folder(config))}"
+    except (Refused, OSError, BadZipFile) as error:
+        return f"the record so far is in {record_folder(config)}; it could not be packed: {error}"
 
 
 @contextmanager
@@ -129,10 +192,10 @@ def _sigterm_as_exit() -> Iterator[None]:
 
 def best_run(config: Config, metric: str = "val_exact") -> Run | None:
     """The finished run with the highest validation metric in the record, or None where there is none."""
-    mlruns = record_folder(config)
-    if not (mlruns / DATABASE).is_file():
+    server = tracking_server(config)
+    if not server and not (record_folder(config) / DATABASE).is_file():
         return None
-    client = MlflowClient(tracking_uri=tracking_uri(mlruns))
+    client = server_client(server) if server else MlflowClient(tracking_uri=record_uri(config))
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:
         return None
@@ -145,4 +208,4 @@ def best_run(config: Config, metric: str = "val_exact") -> Run | None:
 
 def download_model(uri: str, config: Config) -> str:
     """The local folder of a `runs:/<run id>/model` URI of the record."""
-    return download_artifacts(uri, tracking_uri=tracking_uri(record_folder(config)), dst_path=tempfile.mkdtemp())
+    return download_artifacts(uri, tracking_uri=record_uri(config), dst_path=tempfile.mkdtemp())

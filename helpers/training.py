@@ -1,7 +1,10 @@
 """Training: one LightningModule for every network and codec, one call that goes from data to a tracked, tested model."""
 
+import builtins
 import ctypes
 import logging
+import os
+import shutil
 import sys
 import time
 import warnings
@@ -11,17 +14,20 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from helpers import metrics
 from helpers.codec import Codec, Reading
-from helpers.config import Config
+from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
 AVERAGE = 0.98  # decay per step of the running average of the weights, which is what is validated and kept
+LAST, BEST = "last.ckpt", "best.ckpt"  # checkpoints, in the folder `checkpoints` of the work folder
+SPARE = 2**26  # bytes, of the disk, beside twice what checkpoints and record take
+KAGGLE_HOURS = 11  # of training, of the 12 that a session may last
 PLATEAU_SHARE, PLATEAU_EPOCHS = 0.95, 3  # of validation images the network says nothing, for so many epochs on end
 
 
@@ -89,6 +95,12 @@ class LitOCR(pl.LightningModule):
             self.lowest, self.allowed = cer, cer + metrics.standard_error(texts, self.truths)
         self.log("val_rank", -1.0 - self.current_epoch if cer <= self.allowed else 0.0)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        checkpoint["lowest"] = [self.lowest, self.allowed]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        self.lowest, self.allowed = checkpoint["lowest"]
+
     def configure_optimizers(self) -> dict[str, object]:
         fused = self.trainer.precision != "16-mixed"  # its scaled gradients could not be clipped in a fused step
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=5e-2, fused=fused)
@@ -112,8 +124,14 @@ class EpochReport(Callback):
         self.cpu_seconds = 0.0  # of all threads of the process, validation left out
         self.stuck = 0  # epochs on the blank plateau, since the warm-up
 
+    def state_dict(self) -> dict[str, object]:
+        return {"history": self.history, "cpu_seconds": self.cpu_seconds, "stuck": self.stuck}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.history, self.cpu_seconds, self.stuck = state["history"], state["cpu_seconds"], state["stuck"]
+
     def on_train_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
-        self.started = time.perf_counter()
+        self.started, self.first = time.perf_counter(), trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.epoch_started, self.cpu_started, self.seen = time.perf_counter(), time.process_time(), 0
@@ -126,11 +144,17 @@ class EpochReport(Callback):
         self.cpu_seconds += time.process_time() - self.cpu_started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        if is_partial(trainer) and self.history:
+            return
         row = {name: float(trainer.callback_metrics[name]) for name in METRICS if name in trainer.callback_metrics}
         done = trainer.current_epoch + 1  # epochs are counted from 1, here and in MLflow
-        row |= {"epoch": done, "images_per_s": self.seen / self.train_seconds, "cpu_seconds": self.cpu_seconds}
+        rate = self.seen * trainer.world_size / self.train_seconds
+        row |= {"epoch": done, "images_per_s": rate, "cpu_seconds": self.cpu_seconds}
         self.history.append(row)
-        minutes, seconds = divmod(round((time.perf_counter() - self.started) / done * (trainer.max_epochs - done)), 60)
+        if not trainer.is_global_zero:
+            return
+        pace = (time.perf_counter() - self.started) / (done - self.first)
+        minutes, seconds = divmod(round(pace * (trainer.max_epochs - done)), 60)
         values = "  ".join(f"{name} {row[name]:.4f}" for name in METRICS if name in row)
         warm = "  warm-up" if module.warmup_weight else ""
         print(
@@ -157,6 +181,75 @@ class EpochReport(Callback):
         )
 
 
+def is_partial(trainer: pl.Trainer) -> bool:
+    """Whether the epoch was left before its last batch. Only a first epoch counts then: the others are trained again."""
+    return not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+class Checkpoints(Checkpoint):
+    """`last.ckpt` after each whole epoch, from which a training goes on, and `best.ckpt`, that of the epoch to keep.
+
+    A file of either name is always whole: it is written beside and then renamed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lowest = float("inf")  # val_rank
+
+    def state_dict(self) -> dict[str, object]:
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.lowest = state["lowest"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        partial, rank = is_partial(trainer), float(trainer.callback_metrics["val_rank"])
+        if partial and self.lowest < float("inf"):
+            return
+        better, self.lowest = rank < self.lowest, min(rank, self.lowest)
+        part = self.folder / f"{LAST}.part"
+        trainer.save_checkpoint(part)  # on every process, of which the first writes
+        if not trainer.is_global_zero:
+            return
+        if better:
+            shutil.copyfile(part, self.folder / f"{BEST}.part")
+            os.replace(self.folder / f"{BEST}.part", self.folder / BEST)
+        part.unlink() if partial else os.replace(part, self.folder / LAST)
+
+
+class Limits(Callback):
+    """Ends a training in good time, before `hours` are over or the disk is full, so that it can be tested and packed."""
+
+    def __init__(self, hours: float | None, work: Path) -> None:
+        self.end = time.monotonic() + 3600 * hours if hours else float("inf")
+        self.reserve = max(20.0, 0.05 * 3600 * hours) if hours else 0.0  # seconds, for figures and zip
+        self.validation = 0.0  # seconds that the last one took
+        self.work = work
+
+    def on_validation_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        self.started = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        self.validation = time.monotonic() - self.started
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if self.end < float("inf"):
+            late = time.monotonic() > self.end - self.reserve - 3 * self.validation  # one more of it, and a test
+            self._stop_if(late, trainer, "the time of max_hours is used up")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
+        written = [file for name in ("checkpoints", "mlruns") for file in (self.work / name).rglob("*")]
+        needed = 2 * sum(file.stat().st_size for file in written if file.is_file()) + SPARE
+        free = shutil.disk_usage(self.work).free
+        self._stop_if(free < needed, trainer, f"{free / 2**20:.0f} MiB are left on the disk of {self.work}")
+
+    def _stop_if(self, wanted: bool, trainer: pl.Trainer, why: str) -> None:
+        if trainer.strategy.reduce_boolean_decision(wanted, all=False) and not trainer.should_stop:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(f"stopping in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {why}", flush=True)
+
+
 def choose_device(config: Config) -> str:
     """'cuda' where a kernel really runs there, else 'cpu'. Apple's MPS has no CTC loss and is not used."""
     if config.device != "auto":
@@ -181,26 +274,49 @@ def choose_precision(config: Config, device: str) -> str:
     return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
 
 
-def make_trainer(config: Config, epochs: int, folder: Path, report: EpochReport) -> pl.Trainer:
-    """A Trainer for one device; checkpoints go into `folder`. The progress bar shows only where a person watches."""
+def choose_devices(config: Config, device: str) -> int:
+    """How many processes train, on a machine: one in a notebook, which may not start others, else one per GPU."""
+    if config.devices is not None:
+        return config.devices
+    return torch.cuda.device_count() if device == "cuda" and not hasattr(builtins, "__IPYTHON__") else 1
+
+
+def is_helper() -> bool:
+    """Whether this process only helps another one to train, as Lightning or torchrun started it."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0
+
+
+def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer:
+    """A Trainer whose checkpoints go to `work/checkpoints`. The progress bar shows only where a person watches."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips would drown the epoch lines
     warnings.filterwarnings(
-        "ignore", message=".*LeafSpec.*|.*does not have many workers.*|Checkpoint directory .* exists"
+        "ignore",
+        message=".*LeafSpec.*|.*does not have many workers.*|.*sync_dist=True.*|Checkpoint directory .* exists",
     )
     device = choose_device(config)
+    devices = choose_devices(config, device)
+    hosts = int(os.environ.get("WORLD_SIZE", devices)) // int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    folder = config.work / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    hours = KAGGLE_HOURS if config.max_hours is None and on_kaggle() else config.max_hours
     return pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
+        devices=devices,
+        num_nodes=hosts,
+        strategy="ddp" if devices * hosts > 1 else "auto",
+        use_distributed_sampler=False,  # each process takes its own batches
         precision=choose_precision(config, device),
         max_epochs=epochs,
         gradient_clip_val=5.0,
         callbacks=[
-            ModelCheckpoint(folder, "best", monitor="val_rank", save_last=True, enable_version_counter=False),
             EarlyStopping("val_rank", patience=max(config.patience, epochs // 3)),  # the schedule ends low, and best
             WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(AVERAGE)),
+            Limits(hours, config.work),
             report,
+            Checkpoints(folder),
         ],
         logger=False,
+        enable_checkpointing=True,
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -254,13 +370,23 @@ def build(config: Config, data: CaptchaData) -> LitOCR:
     return LitOCR(network.train(), codec, recipe.learning_rate, recipe.warmup_share)
 
 
-def fit(config: Config, data: CaptchaData, record: Callable[[dict[str, float]], None] | None = None) -> Fitted:
-    """Trains and returns the weights of the epoch to keep (see `LitOCR`); checkpoints go to `work/checkpoints`."""
+def fit(
+    config: Config,
+    data: CaptchaData,
+    record: Callable[[dict[str, float]], None] | None = None,
+    resume: Path | None = None,
+) -> Fitted:
+    """Trains and returns the weights of the epoch to keep (see `LitOCR`); checkpoints go to `work/checkpoints`.
+
+    `resume` is a `last.ckpt` to go on from. Where several processes train, only the first returns; the others end here.
+    """
     keep_memory()
     module = build(config, data)
     report = EpochReport(record)
-    trainer = make_trainer(config, data.recipe.epochs_for(len(data.train)), config.work / "checkpoints", report)
-    trainer.fit(module, datamodule=data)
-    best = torch.load(trainer.checkpoint_callback.best_model_path, map_location="cpu", weights_only=True)
+    trainer = make_trainer(config, data.recipe.epochs_for(len(data.train)), report)
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    if not trainer.is_global_zero:
+        sys.exit()
+    best = torch.load(config.work / "checkpoints" / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     return Fitted(module.cpu(), report.history, report.history[best["epoch"]])

@@ -4,17 +4,32 @@ A plain copy of a database that another process writes is often corrupt; this on
 """
 
 import argparse
-import contextlib
+import errno
 import os
+import shutil
+import sqlite3
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 if __name__ == "__main__":  # as a script, only this file's own folder is on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mlruns_tools.fixed_paths import Refused, copy_database, find_record, fix_paths, read_marker, write_marker
+from mlruns_tools.fixed_paths import (
+    DATABASE,
+    MARKER,
+    Refused,
+    copy_database,
+    find_record,
+    fix_paths,
+    read_marker,
+    write_marker,
+)
+from mlruns_tools.transfer import Transfer, make_empty, open_source
 
 STORED = {
     ".png",
@@ -33,60 +48,165 @@ STORED = {
     ".npz",
 }
 LEFT_OUT = ("-journal", "-wal", "-shm", ".bak", ".part")  # endings: of SQLite's and the tools' working files
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def pack(mlruns: Path, target: Path | None = None) -> Path:
-    """Write the record in `mlruns` to `target`, by default `mlruns.zip` beside it; return the zip's path.
+@dataclass
+class Packed:
+    """A zip that was written."""
+
+    path: Path
+    runs: int = 0
+    files: int = 0  # artifacts and databases
+    links: list[str] = field(default_factory=list)  # left out: they lead out of the record
+
+    def __str__(self) -> str:
+        size = self.path.stat().st_size / 1e6
+        lines = [f"{self.path}  ({size:.1f} MB: {self.runs} run(s), {self.files} files)"]
+        return "\n".join(lines + [f"left out, a link out of the record: {link}" for link in self.links])
+
+
+def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = None) -> Packed:
+    """Write the record in `mlruns` to `target`, by default `mlruns.zip` beside it; with `runs`, these alone.
 
     Members lie under `mlruns/`. A zip that was there is replaced only by one that is whole. Raises Refused without a
-    record and zipfile.BadZipFile when the written zip does not read back.
+    record, for an id that it does not hold and on a full disk, and zipfile.BadZipFile when the zip does not read back.
     """
     root, databases = find_record(Path(mlruns))
-    if read_marker(root) is None:
-        report = fix_paths(root, dry_run=True)
-        if not report.changed and not report.problems:  # else the locations are of another place
-            write_marker(root)
     target = Path(os.path.abspath(target)) if target else root.with_name(root.name + ".zip")
     part = target.with_name(target.name + ".part")
+    packed = Packed(target)
     try:
-        with zipfile.ZipFile(part, "w", strict_timestamps=False) as archive, tempfile.TemporaryDirectory() as folder:
-            for database in databases:
-                copy = Path(folder) / database.name
-                copy_database(database, copy)
-                name = f"mlruns/{database.name}" if database.parent == root else database.name
-                archive.write(copy, name, zipfile.ZIP_DEFLATED)
-            for path in sorted(root.rglob("*")):
-                if path not in databases and path != part and path != target:
-                    _add(archive, path, f"mlruns/{path.relative_to(root).as_posix()}")
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(part, "w") as archive:
+            if runs is None:
+                _pack_all(archive, root, databases, Path(folder).resolve(), packed, {part, target})
+            else:
+                _pack_some(archive, root, runs, Path(folder).resolve(), packed)
         with zipfile.ZipFile(part) as archive:
             if bad := archive.testzip():
                 raise zipfile.BadZipFile(f"{part}: {bad} does not read back; is the disk full?")
         os.replace(part, target)
+    except (OSError, sqlite3.OperationalError) as error:
+        if getattr(error, "errno", None) in FULL or "disk is full" in str(error):
+            raise Refused(f"{target} cannot be written: the disk is full ({error}). Free some space.") from error
+        raise
     finally:
         part.unlink(missing_ok=True)
-    return target
+    return packed
 
 
-def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+def _pack_all(
+    archive: zipfile.ZipFile, root: Path, databases: list[Path], folder: Path, packed: Packed, others: set[Path]
+) -> None:
+    if read_marker(root) is None:
+        report = fix_paths(root, dry_run=True)
+        if not report.changed and not report.problems:  # else the locations are of another place
+            write_marker(root)
+    for database in databases:
+        copy = folder / database.name
+        copy_database(database, copy)
+        with closing(sqlite3.connect(copy)) as connection:
+            packed.runs += connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+        _add(archive, copy, f"mlruns/{database.name}" if database.parent == root else database.name, packed)
+    packed.runs += 0 if databases else len(list(root.glob("*/*/artifacts")))
+    for path in files_below(root, packed.links, (root,)):
+        if path not in databases and path not in others and not _is_litter(path.relative_to(root)):
+            _add(archive, path, f"mlruns/{path.relative_to(root).as_posix()}", packed)
+
+
+def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder: Path, packed: Packed) -> None:
+    (folder / "source").mkdir()
+    (folder / "mlruns").mkdir()
+    opened = open_source(root, folder / "source")
+    database = folder / "mlruns" / DATABASE
+    make_empty(opened.database, database, root)
+    with closing(Transfer(opened.place, opened.database, database, root, runs)) as transfer:
+        transfer.db.execute("BEGIN IMMEDIATE")
+        transfer.write()
+        transfer.db.execute("COMMIT")
+    write_marker(database.parent, root)
+    packed.runs = len(transfer.runs)
+    for name in (DATABASE, MARKER):
+        _add(archive, database.with_name(name), f"mlruns/{name}", packed)
+    for here, there in transfer.folders.items():
+        for path in files_below(here, packed.links, opened.roots):
+            _add(archive, path, f"mlruns/{there}/{path.relative_to(here).as_posix()}", packed)
+
+
+def files_below(folder: Path, links: list[str], roots: Sequence[Path]) -> Iterator[Path]:
+    """Files and empty folders in `folder`, sorted; `links` takes the links that lead out of `roots` and are not followed.
+
+    A link to a file inside stands for that file. A folder that vanishes meanwhile is passed over.
+    """
+    reals = [root.resolve() for root in roots]
+
+    def inside(path: Path) -> bool:
+        return any(path.resolve().is_relative_to(real) for real in reals)
+
+    if not inside(folder):
+        links.append(f"{folder} -> {folder.resolve()}")
+        return
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(folders + files):
+            path = Path(here, name)
+            if path.is_symlink() and not (path.is_file() and inside(path)):
+                links.append(f"{path} -> {os.readlink(path)}")
+            elif name not in folders and path.is_file():
+                yield path
+        if not folders and not files and here != str(folder):
+            yield Path(here)
+
+
+def copy_files(folder: Path, to: Path, links: list[str], roots: Sequence[Path]) -> int:
+    """Copies what `files_below` finds; returns the number of files."""
+    count = 0
+    for path in files_below(folder, links, roots):
+        copy = to / path.relative_to(folder)
+        if path.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # a temporary file of a training that goes on
+            shutil.copy2(path, copy)
+            count += 1
+    return count
+
+
+def _is_litter(path: Path) -> bool:
+    return path.parts[0].endswith(LEFT_OUT)
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str, packed: Packed) -> None:
+    """A file as long as it is now, though a training may lengthen it meanwhile, or remove it."""
     if path.is_dir():
-        if not any(path.iterdir()):  # a file store counts on its empty folders
-            archive.writestr(name + "/", b"")
-    elif path.is_file() and not (len(Path(name).parts) == 2 and name.endswith(LEFT_OUT)):
-        kind = zipfile.ZIP_STORED if path.suffix.lower() in STORED else zipfile.ZIP_DEFLATED
-        with contextlib.suppress(FileNotFoundError):  # a temporary file of a training that goes on
-            archive.write(path, name, kind)
+        archive.writestr(name + "/", b"")  # a file store counts on its empty folders
+        return
+    with suppress(FileNotFoundError), path.open("rb") as source:
+        info = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+        info.compress_type = zipfile.ZIP_STORED if path.suffix.lower() in STORED else zipfile.ZIP_DEFLATED
+        left = info.file_size
+        with archive.open(info, "w") as member:
+            while left and (block := source.read(min(left, 2**20))):
+                member.write(block)
+                left -= len(block)
+        packed.files += 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: packed. 2: there is no record to pack."""
+    """Exit status 0: packed. 2: there is no such record or run, or no room."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the folder mlruns")
+    parser.add_argument("--runs", nargs="+", metavar="RUN_ID", help="pack these runs alone, with what belongs to them")
+    parser.add_argument(
+        "--to", type=Path, metavar="ZIP", help="the zip to write (default: mlruns.zip beside the folder)"
+    )
+    given = parser.parse_args(arguments)
     try:
-        target = pack(parser.parse_args(arguments).folder)
-    except Refused as error:
+        print(pack(given.folder, given.to, given.runs))
+    except (Refused, OSError, zipfile.BadZipFile) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
-    print(f"{target}  ({target.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 

@@ -19,6 +19,7 @@ BENCHMARKS = sorted(
 )
 ARGUMENTS = {
     "accuracy": "--folds 2 --seeds 0 --epochs 1 --recipes conv_ctc resnet18",
+    "killing_merge": "--count 2 --runs 1 --size 1000",
     "gpu": "--epochs 1 --recipes conv_ctc --device cpu",
     "learning": "--counts 10 999 --epochs 1",
     "loading": "--count 20",
@@ -42,7 +43,7 @@ def test_it_runs_and_prints_a_table(name: str, captchas: Path, monkeypatch: pyte
     module = importlib.import_module(f"tests.benchmarks.{name}")
     if name == "time_to":
         monkeypatch.setattr(module.published, "EPOCHS", 1)
-    given = ARGUMENTS[name].split() + ([] if name == "loading" else ["--data", str(captchas)])
+    given = ARGUMENTS[name].split() + ([] if name in ("loading", "killing_merge") else ["--data", str(captchas)])
     monkeypatch.setattr(sys, "argv", [name, *given])
     monkeypatch.delenv("CAPTCHA_TINY")
     threads = torch.get_num_threads()

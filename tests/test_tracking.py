@@ -9,6 +9,7 @@ import sys
 import textwrap
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,7 @@ from helpers.experiment import pack_record
 from helpers.pictures import DataError
 from helpers.reader import Reader
 from helpers.tracking import best_run, record_folder, track, tracking_uri
-from mlruns_tools.fixed_paths import fix_paths
+from mlruns_tools.fixed_paths import Refused, fix_paths
 
 
 @pytest.fixture
@@ -177,6 +178,47 @@ def test_a_moved_record_is_not_written_to(journey, tmp_path) -> None:
         moved = Config()
     with pytest.raises(ValueError, match="fixed_paths.py"), track(moved, "test"):
         pass
+
+
+def test_a_record_that_cannot_be_packed_does_not_hide_the_error(journey, monkeypatch, capsys) -> None:
+    def full(_: Path) -> None:
+        raise Refused("the disk is full")
+
+    monkeypatch.setattr("helpers.tracking.pack", full)
+    with pytest.raises(ValueError, match="broken"), track(journey[0], "test") as run:
+        raise ValueError("broken")
+    assert f"run {run.id} ended FAILED" in (said := capsys.readouterr().err) and "the disk is full" in said
+    MlflowClient(tracking_uri=tracking_uri(record_folder(journey[0]))).delete_run(run.id)
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "file:///srv/mlruns", "./mlruns", "databricks", "http://"])
+def test_a_tracking_uri_that_names_no_server_is_an_error(uri: str, journey, monkeypatch) -> None:
+    """The record lies in the work folder; a variable that says otherwise must not be passed over in silence."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for use in (
+        lambda: track(journey[0], "x").__enter__(),
+        lambda: best_run(journey[0]),
+        lambda: pack_record(journey[0]),
+    ):
+        with pytest.raises(ValueError, match=r"is no server's address.*Unset it.*CAPTCHA_WORK"):
+            use()
+
+
+def test_a_tracking_uri_may_name_the_record_itself(journey, monkeypatch) -> None:
+    """As MLflow's own `set_tracking_uri` leaves it in the environment."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(record_folder(journey[0])))
+    assert best_run(journey[0]).info.run_id == journey[2].run_id
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no such host:5000", "https://nobody.invalid"])
+def test_a_server_that_does_not_answer_is_an_error_before_the_training(
+    uri: str, journey, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path / "work"))
+    with pytest.raises(ValueError, match="does not answer as an MLflow server"), track(Config(), "x"):
+        pytest.fail("the training began")
+    assert not (tmp_path / "work").exists() and "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
 def test_the_record_leaves_as_one_zip(journey) -> None:

@@ -10,7 +10,7 @@ from helpers.config import Config
 from helpers.data import CaptchaData, load_data
 from helpers.recipes import RECIPES, get_recipe
 from helpers.samples import Sample
-from helpers.training import EpochReport, LitOCR, build, fit
+from helpers.training import BEST, LAST, METRICS, EpochReport, LitOCR, build, fit
 
 
 def small(tmp_path, monkeypatch, **settings) -> tuple[Config, CaptchaData]:
@@ -192,3 +192,59 @@ def test_any_number_of_steps_has_a_schedule(steps) -> None:
     for _ in range(steps):
         configured["optimizer"].step()
         configured["lr_scheduler"]["scheduler"].step()
+
+
+@pytest.mark.parametrize("recipe", ["conv_ctc", "cnn_gru_ctc", "resnet18"])
+def test_a_training_that_goes_on_ends_as_if_it_had_not_been_interrupted(recipe: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CAPTCHA_EPOCHS", "4")
+    monkeypatch.setenv("CAPTCHA_BATCH_SIZE", "8")
+    config, data = small(tmp_path, monkeypatch, recipe=recipe)
+    whole = fit(config, data)
+
+    def interrupt(row: dict[str, float]) -> None:
+        if row["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path / "other"))
+    config, data = small(tmp_path / "other", monkeypatch, recipe=recipe)
+    with pytest.raises(SystemExit):
+        fit(config, data, interrupt)  # in the third epoch, before its checkpoint
+    rows = []
+    _, data = small(tmp_path / "other", monkeypatch, recipe=recipe)
+    again = fit(config, data, rows.append, resume=config.work / "checkpoints" / LAST)
+    assert [row["epoch"] for row in rows] == [3, 4] and [row["epoch"] for row in again.history] == [1, 2, 3, 4]
+    for name in METRICS:
+        assert [row[name] for row in again.history] == [row[name] for row in whole.history]
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, again.module.state_dict()[name]), name
+
+
+def test_a_time_limit_ends_a_training_with_what_it_has_learned(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CAPTCHA_EPOCHS", "50")
+    clock = iter(range(10**6))
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))  # seconds; a step takes one
+    config, data = small(tmp_path, monkeypatch, max_hours=60 / 3600)
+    fitted = fit(config, data)
+    assert 1 <= len(fitted.history) < 50 and "the time of max_hours is used up" in capsys.readouterr().out
+    assert next(clock) < 60
+    last = torch.load(config.work / "checkpoints" / LAST, weights_only=True)
+    assert last["epoch"] + 1 == len(fitted.history)
+
+
+def test_a_first_epoch_that_is_cut_short_is_kept(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CAPTCHA_EPOCHS", "5")
+    monkeypatch.setenv("CAPTCHA_BATCH_SIZE", "1")
+    clock = iter(range(10**6))
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
+    config, data = small(tmp_path, monkeypatch, max_hours=30 / 3600)
+    assert len(fit(config, data).history) == 1
+    assert sorted(file.name for file in (config.work / "checkpoints").iterdir()) == [BEST]
+
+
+def test_a_disk_nearly_full_ends_a_training(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CAPTCHA_EPOCHS", "5")
+    usage = type("usage", (), {"free": 2**26 + 1000})
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda _: usage)
+    config, data = small(tmp_path, monkeypatch)
+    assert len(fit(config, data).history) == 2  # when the first checkpoint, more than 500 bytes, has been written
+    assert f"64 MiB are left on the disk of {config.work}" in capsys.readouterr().out
