@@ -208,6 +208,22 @@ def _labelled(place: Path, files: Sequence[Path], holds: str) -> tuple[Path, str
     return place, f"{holds} with their texts as names"
 
 
+def earlier_records(folder: Path = INPUT) -> list[Path]:
+    """The `mlruns.zip` of earlier trainings that are attached: outputs of notebooks, and data sets made of them."""
+    places = [*folder.glob("notebooks/*/*"), *mounts(folder)]
+    return sorted(file for place in places for file in files_of(place) if file.name == "mlruns.zip")
+
+
+def bring_record(work: Path, folder: Path = INPUT) -> None:
+    """On Kaggle unpacks an attached record into the work folder, its locations made right, unless there is one."""
+    from mlruns_tools.fixed_paths import fix_paths
+
+    if on_kaggle() and not (work / "mlruns").exists() and (records := earlier_records(folder)):
+        fix_paths(records[0], work)
+        others = f"; attached too: {', '.join(map(str, records[1:]))}" if records[1:] else ""
+        print(f"the record of an earlier notebook: {records[0]}{others}")
+
+
 def download_link(archive: Path | None) -> None:
     """In a notebook shows a link to click, relative to where it runs; as a script, or without a file, there is none."""
     from IPython import get_ipython

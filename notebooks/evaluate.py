@@ -53,6 +53,7 @@ print(config)
 from helpers import evaluation, metrics, plots
 from helpers.experiment import readings_figure
 
+kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 run = evaluation.choose_run(config)
 reader = evaluation.load_reader(config, run)
 test = evaluation.unseen(config, run, reader)

@@ -53,6 +53,7 @@ from mlruns_tools import dashboard as tools
 
 # %%
 config = Config()
+kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 arguments = tools.arguments()
 source = tools.chosen_record(arguments.source, config.work / "mlruns")
 print(source)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from helpers.config import PROJECT
 from helpers.kaggle import REQUIREMENTS, WHEELS, normal, requirements
-from helpers.kaggle_build import TRAINING, build
+from helpers.kaggle_build import NOTEBOOKS, TRAINING, build
 from helpers.synthetic import make_captchas
 
 IMAGE = PROJECT / "tests" / "kaggle-image.txt"
@@ -64,6 +64,7 @@ ALL = [
     for internet in (False, True)
     for notebook in TRAINING
 ]
+LOOKING = [Session(notebook, "new", False, "Batch") for notebook in NOTEBOOKS if notebook not in TRAINING]
 FEW = [Session("train_ctc", "new", False, "Batch"), Session("train_resnet18", "old", True, "Batch")]
 
 
@@ -153,8 +154,15 @@ class Outcome:
         assert not [output for output in self.outputs if output["output_type"] == "error"], self.log[-3000:]
         assert [cell["execution_count"] for cell in self.cells] == [*range(1, len(self.cells) + 1)], self.log[-3000:]
         assert self.output_bytes < OUTPUT_LIMIT, self.output_bytes
+        self._check_setup()
+        if self.session.notebook not in TRAINING:
+            assert "the record of an earlier notebook: " in self.text, self.text
+            return "the record of the earlier notebook was found"
         shown = [output.get("data", {}).get("text/html", "") for output in self.cells[-1]["outputs"]]
         assert any("href='mlruns.zip'" in "".join(html) for html in shown), shown
+        return self.read_at_home()
+
+    def _check_setup(self) -> None:
         added = {normal(line.split("==")[0]): line.split("==")[1] for line in requirements()}
         assert self.after == self.before | added and not set(self.before) & set(added)
         for line in ("Python 3.12", "GPU: ", f"captchas: {KAGGLE}/input/{PLACES[self.session.layout]}captcha-pictures"):
@@ -162,7 +170,6 @@ class Outcome:
         assert ("from the index" in self.text) == self.session.internet
         for file in (self.working / "captcha-ocr").rglob("*.py"):  # what the notebook carried, byte by byte
             assert file.read_bytes() == (PROJECT / file.relative_to(self.working / "captcha-ocr")).read_bytes(), file
-        return self.read_at_home()
 
     def read_at_home(self) -> str:
         """mlruns.zip taken elsewhere, repaired by fixed_paths.py copied alone, its model loaded, a picture read."""
@@ -187,15 +194,23 @@ def output(command: Sequence[str | Path], folder: Path, variables: dict[str, str
     return done.stdout
 
 
-def act(session: Session, image: Image, built: Path, folder: Path) -> Outcome:
-    """Runs a session's built notebook; `folder` gets its `input`, its `working` folder and papermill's log."""
+def act(
+    session: Session, image: Image, built: Path, folder: Path, earlier: Path | None = None, wheels: bool = True
+) -> Outcome:
+    """Runs a session's built notebook; `folder` gets its `input`, its `working` folder and papermill's log.
+
+    `earlier` is the mlruns.zip of an earlier notebook, to attach. Without `wheels` a session without Internet has nothing
+    to install from.
+    """
     data, working = folder / "input" / PLACES[session.layout], folder / "working"
     make_captchas(data / "captcha-pictures" / "samples" / "samples", 60, length=4, workers=1)
     (data / "a-model").mkdir()
     (data / "a-model" / "weights.pth").touch()
-    earlier = folder / "input" / "notebooks" / "somebody" / "captcha-earlier"
-    make_captchas(earlier, 10, length=6, workers=1)  # what an earlier notebook left is no data
-    if not session.internet:
+    left = folder / "input" / "notebooks" / "somebody" / "captcha-training"
+    make_captchas(left / "captchas", 10, length=6, workers=1)  # what an earlier notebook left is no data
+    if earlier:
+        shutil.copy(earlier, left)
+    if wheels and not session.internet:
         shutil.copytree(built / "offline-wheels", data / WHEELS)
     working.mkdir()
     shutil.copy(built / session.notebook / f"{session.notebook}.ipynb", working / "__notebook__.ipynb")
@@ -239,8 +254,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("would install", ", ".join(image.resolve()))
             return 0
         build("somebody", [], folder / "built")
-        for index, session in enumerate(ALL if options.all else FEW):
-            outcome = act(session, image, folder / "built", folder / f"session {index}")
+        first = folder / "session 0" / "working" / "mlruns.zip"
+        for index, session in enumerate([*ALL, *LOOKING] if options.all else FEW):
+            place = folder / f"session {index}"
+            outcome = act(session, image, folder / "built", place, first if session in LOOKING else None)
             try:
                 result = f"ok: {outcome.check()}"
             except AssertionError as error:

@@ -19,7 +19,9 @@ from helpers.config import PROJECT, Config
 from helpers.kaggle import attached_data, attached_wheels, choose_data, install, missing_packages, normal, prepare
 from helpers.kaggle_build import NOTEBOOKS, TRAINING, fetch_wheels, needed_files
 from helpers.samples import find_samples
+from mlruns_tools.fixed_paths import fix_paths
 from tests import captchas
+from tests.record import sqlite_record
 
 LAYOUTS = ["captchas", "datasets/somebody/captchas"]  # where Kaggle mounted a data set before and mounts it now
 PINS = dict(line.split("==") for line in kaggle.requirements())
@@ -130,6 +132,34 @@ def test_a_look_into_a_data_set_is_bounded(tmp_path: Path, monkeypatch: pytest.M
     assert len(inside) == 1 + 3 + 3 and len(list(kaggle.files_of(tmp_path / "captchas"))) == 3 * 20
     monkeypatch.setattr(kaggle, "LEVELS", 2)
     assert attached_data(tmp_path) is None
+
+
+@pytest.fixture
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mlruns.zip of a training, no longer where it was written."""
+    return sqlite_record(tmp_path_factory) / "mlruns.zip"
+
+
+@pytest.mark.parametrize("place", ["notebooks/somebody/training", "training", "datasets/somebody/record/training"])
+def test_the_record_of_an_earlier_notebook_is_brought_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, record: Path, place: str
+) -> None:
+    attached = touch(tmp_path / "input" / place / "mlruns.zip")
+    attached.write_bytes(record.read_bytes())
+    work = tmp_path / "work"
+    work.mkdir()
+    kaggle.bring_record(work, tmp_path / "input")
+    assert not list(work.iterdir())  # at home nothing is done
+    monkeypatch.setattr(kaggle, "on_kaggle", lambda: True)
+    kaggle.bring_record(work, tmp_path / "missing")
+    assert not list(work.iterdir())
+    kaggle.bring_record(work, tmp_path / "input")
+    assert str(attached) in capsys.readouterr().out and [*attached.parent.iterdir()] == [attached]
+    assert not fix_paths(work / "mlruns", dry_run=True).changed.total()
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    kaggle.bring_record(work, tmp_path / "input")
+    assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
+    assert capsys.readouterr().out == ""
 
 
 def test_attached_data_is_the_source_on_kaggle_unless_data_is_named(
@@ -386,6 +416,15 @@ def test_building_twice_gives_the_same_bytes(built: Path, tmp_path: Path) -> Non
     kaggle_build.build("somebody", ["another/captchas"], tmp_path, wheels=False)
     for path, content in before.items():
         assert path.read_bytes() == content == (tmp_path / path.relative_to(built)).read_bytes()
+
+
+def test_the_build_needs_no_package(tmp_path: Path, built: Path) -> None:
+    command = [sys.executable, "-S", "-m", "helpers.kaggle", "build", "--no-wheels", "--to", str(tmp_path)]
+    bare = {name: value for name, value in os.environ.items() if name != "KAGGLE_USERNAME"}
+    run = subprocess.run(command, cwd=PROJECT, env=bare, capture_output=True, text=True)
+    assert run.returncode == 0 and "build with --owner" in run.stdout, run.stderr
+    for name in NOTEBOOKS:
+        assert (tmp_path / name / f"{name}.ipynb").read_bytes() == (built / name / f"{name}.ipynb").read_bytes()
 
 
 @pytest.mark.parametrize("offline", [False, True])

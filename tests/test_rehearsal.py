@@ -54,6 +54,15 @@ def test_a_session_leaves_a_record_that_is_read_at_home(
     print(rehearsal.act(session, image, built, tmp_path).check())
 
 
+def test_a_session_with_nothing_to_install_from_says_what_to_do(
+    image: rehearsal.Image, built: Path, tmp_path: Path
+) -> None:
+    outcome = rehearsal.act(rehearsal.FEW[0], image, built, tmp_path, wheels=False)
+    (error,) = [output for output in outcome.outputs if output["output_type"] == "error"]
+    assert error["evalue"].startswith("cannot install mlflow-skinny") and "switch Internet on" in error["evalue"]
+    assert outcome.after == outcome.before
+
+
 def test_a_session_that_failed_does_not_pass(tmp_path: Path) -> None:
     cell = {"cell_type": "code", "source": "1 / 0", "execution_count": 1}
     error = {"output_type": "error", "ename": "ZeroDivisionError", "evalue": "", "traceback": []}
