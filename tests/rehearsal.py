@@ -94,9 +94,13 @@ class Image:
 
     def __init__(self, folder: Path) -> None:
         self.python = folder / "bin" / "python"
-        if not self.python.exists():
-            subprocess.run([python312(), "-m", "venv", folder], check=True)
-            self.pip("install", "-q", "--no-deps", "--no-compile", "-r", IMAGE)  # the list is whole: nothing to resolve
+        whole = folder / "whole.txt"  # the list that it was made from
+        if not whole.exists() or whole.read_bytes() != IMAGE.read_bytes():
+            subprocess.run([python312(), "-m", "venv", "--clear", folder], check=True)
+            self.pip(
+                "install", "-qq", "--no-deps", "--no-compile", "-r", IMAGE
+            )  # the list is whole: nothing to resolve
+            whole.write_bytes(IMAGE.read_bytes())
         self.restore()
 
     def pip(self, *arguments: str | Path) -> str:
@@ -114,7 +118,7 @@ class Image:
 
     def resolve(self) -> list[str]:
         """What pip would install to have the image's packages, at their versions, and requirements-kaggle.txt."""
-        report = self.pip("install", "--dry-run", "-q", "--report", "-", "-r", IMAGE, "-r", REQUIREMENTS)
+        report = self.pip("install", "--dry-run", "-qq", "--report", "-", "-r", IMAGE, "-r", REQUIREMENTS)
         return [
             f"{normal(item['metadata']['name'])}=={item['metadata']['version']}"
             for item in json.loads(report)["install"]
@@ -251,8 +255,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         image = Image(options.environment or folder / "environment")
         print(f"environment: {time.perf_counter() - started:.0f} s")
         if options.resolve:
-            print("would install", ", ".join(image.resolve()))
-            return 0
+            print(f"pip install --dry-run -r {IMAGE.relative_to(PROJECT)} -r {REQUIREMENTS.name}")
+            would, there = image.resolve(), image.versions()
+            changed = [line for line in would if line.split("==")[0] in there]
+            print("would install", ", ".join(would))
+            print(f"would change, of {len(there)} installed packages:", ", ".join(changed) or "none")
+            return 1 if changed else 0
         build("somebody", [], folder / "built")
         first = folder / "session 0" / "working" / "mlruns.zip"
         for index, session in enumerate([*ALL, *LOOKING] if options.all else FEW):
