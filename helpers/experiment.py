@@ -1,7 +1,7 @@
 """The whole journey of one training: data in, a tested model folder and one complete MLflow run out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,18 +9,19 @@ from matplotlib.figure import Figure
 from pytorch_lightning import __version__ as lightning_version
 from torch import __version__ as torch_version
 
-from helpers import metrics, plots
+from helpers import metrics, plots, session
 from helpers.codec import Reading
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData, CaptchaDataset
 from helpers.reader import Reader, save_model
 from helpers.samples import relative_name
-from helpers.tracking import TrackedRun, record_folder, record_link, track
-from helpers.training import choose_device, choose_precision, fit
+from helpers.tracking import TrackedRun, record_folder, record_link, track, tracking_server
+from helpers.training import choose_device, choose_precision, fit, is_helper
 from helpers.transforms import WHOLE
 from mlruns_tools.pack import pack
 
 SHOWN = 12  # pictures in a figure
+REFRESHED = 600  # seconds after which the zip is made anew
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,56 @@ class Result:
 
 
 def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Result:
-    """Trains the configured recipe, tests its best weights through the reader, and records everything in one MLflow run."""
-    recipe = data.recipe
+    """Trains the configured recipe, tests the weights kept through the reader, and records everything in one MLflow run.
+
+    An interrupted training of the same settings and captchas goes on where it was, in the same run. Where several
+    processes train, only the first returns; the others end here.
+    """
+    if is_helper():
+        fit(config, data, resume=session.checkpoint(config))
+    recipe, facts = data.recipe, _facts(config, data)
     started = time.perf_counter()
-    with track(config, f"{recipe.name} seed {config.seed}") as run:
-        run.params(_facts(config, data))
+    sitting = session.begin(config, facts, data)
+    with track(config, f"{recipe.name} seed {config.seed}", sitting.id) as run:
+        run.params(facts)
         run.code(notebook)
         _record_data(run, data)
-        fitted = fit(config, data, run.epoch)
+        fitted = fit(config, data, _recorder(config, run), sitting.resume)
         model = save_model(config.work / "model", fitted.module.network, fitted.module.codec, recipe, config.case)
         run.folder(model, "model")
         run.figure(plots.curves(fitted.history), "figures/curves.png")
-        run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")})
+        epochs = len(fitted.history)
+        run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")}, epochs)
         readings = Reader.load(model, choose_device(config)).read_prepared(data.test.images)
-        score = record_test(run, data, readings)
-        run.metrics({"train_seconds": time.perf_counter() - started})
+        score = record_test(run, data, readings, epochs)
+        run.metrics({"train_seconds": time.perf_counter() - started}, epochs)
+    if not fitted.cut_short:
+        session.end(config)
     return Result(run.id, model, fitted.history, fitted.best, score, readings)
 
 
-def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading]) -> metrics.Score:
-    """Scores readings of the test side; records metrics, `predictions.csv` and figures of right and wrong readings."""
+def _recorder(config: Config, run: TrackedRun) -> Callable[[dict[str, float]], None]:
+    """Records each epoch, and packs a local record every REFRESHED seconds, so that a session that dies leaves a zip."""
+    packed = time.monotonic()
+
+    def record(row: dict[str, float]) -> None:
+        nonlocal packed
+        run.epoch(row)
+        if time.monotonic() - packed > REFRESHED and not tracking_server(config):
+            pack(record_folder(config))
+            packed = time.monotonic()
+
+    return record
+
+
+def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading], epochs: int) -> metrics.Score:
+    """Scores readings of the test side; records metrics, `predictions.csv` and figures of right and wrong readings.
+
+    The metrics' step is the number of epochs trained.
+    """
     truths, texts = data.test.texts, [reading.text for reading in readings]
     score = metrics.score(texts, truths)
-    run.metrics(score.metrics("test"))
+    run.metrics(score.metrics("test"), epochs)
     names = [relative_name(sample.path, data.source) for sample in data.test.samples]
     confidences = [f"{reading.confidence:.4f}" for reading in readings]
     right = [int(text == truth) for text, truth in zip(texts, truths, strict=True)]

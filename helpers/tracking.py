@@ -10,6 +10,7 @@ import io
 import os
 import re
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -30,6 +31,7 @@ from mlruns_tools.fixed_paths import DATABASE, Refused, write_marker
 from mlruns_tools.pack import pack
 from mlruns_tools.push import link_to, open_experiment, server_client
 
+SESSION = "captcha-ocr.session"  # the tag that says which training a run belongs to
 SERVER = "MLFLOW_TRACKING_URI"  # the variable by which MLflow's own tools find a server
 
 
@@ -73,18 +75,22 @@ def record_link(config: Config) -> str | None:
 
 
 class TrackedRun:
-    """A run that is being written. All paths of artifacts are relative to the run."""
+    """A run that is being written, and may have been begun before. All paths of artifacts are relative to the run."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.id = client, run_id
+        names = client.get_run(run_id).data.metrics
+        self.there = {(name, point.step) for name in names for point in client.get_metric_history(run_id, name)}
 
     def params(self, values: Mapping[str, object]) -> None:
         self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Metrics in one call; `step` is the epoch."""
+        """Metrics in one call; `step` is the epoch. What the run has for a step already is not written twice."""
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+        new = [Metric(name, value, now, step) for name, value in values.items() if (name, step) not in self.there]
+        self.client.log_batch(self.id, metrics=new)
+        self.there |= {(metric.key, step) for metric in new}
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """A row of `EpochReport`, filed under its epoch."""
@@ -116,8 +122,8 @@ class TrackedRun:
 
 
 @contextmanager
-def track(config: Config, name: str) -> Iterator[TrackedRun]:
-    """A run that ends FINISHED, or KILLED by an interruption (Ctrl-C, SIGTERM), or FAILED by an error: each truthfully.
+def track(config: Config, name: str, session: str | None = None) -> Iterator[TrackedRun]:
+    """A run, new or that of the `session`, whose status is true: FINISHED, KILLED by Ctrl-C or SIGTERM, FAILED by an error.
 
     After an interruption or error a local record is packed at once, so that `mlruns.zip` holds what there is.
     Raises ValueError where the record was moved and not repaired, since MLflow would write into the old place, and where
@@ -125,7 +131,7 @@ def track(config: Config, name: str) -> Iterator[TrackedRun]:
     """
     server = tracking_server(config)
     client, experiment_id = _on_server(server, config) if server else _on_disk(config)
-    run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+    run = TrackedRun(client, _begun(client, experiment_id, session) or _new(client, experiment_id, name, session))
     status = "FAILED"
     try:
         with _sigterm_as_exit():
@@ -139,6 +145,18 @@ def track(config: Config, name: str) -> Iterator[TrackedRun]:
         if status != "FINISHED":
             there = f"see {link_to(server, experiment_id, run.id)}" if server else _packed(config)
             print(f"run {run.id} ended {status}; {there}", file=sys.stderr)
+
+
+def _new(client: MlflowClient, experiment_id: str, name: str, session: str | None) -> str:
+    return client.create_run(experiment_id, run_name=name, tags={SESSION: session} if session else None).info.run_id
+
+
+def _begun(client: MlflowClient, experiment_id: str, session: str | None) -> str | None:
+    """The id of the session's run, which is running again; None where it has none yet."""
+    runs = client.search_runs([experiment_id], f"tags.`{SESSION}` = '{session}'", max_results=1) if session else []
+    for run in runs:
+        client.update_run(run.info.run_id, status="RUNNING")
+    return runs[0].info.run_id if runs else None
 
 
 def _on_server(server: str, config: Config) -> tuple[MlflowClient, str]:
@@ -171,7 +189,7 @@ def _packed(config: Config) -> str:
     """Where the record so far was packed, or why it could not be: no reason to hide what ended the run."""
     try:
         return f"the record so far is in {pack(record_folder(config))}"
-    except (Refused, OSError, BadZipFile) as error:
+    except (Refused, OSError, sqlite3.DatabaseError, BadZipFile) as error:
         return f"the record so far is in {record_folder(config)}; it could not be packed: {error}"
 
 

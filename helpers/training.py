@@ -132,6 +132,8 @@ class EpochReport(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.started, self.first = time.perf_counter(), trainer.current_epoch
+        for row in self.history if self.record else ():  # the last one may not have been recorded before the end came
+            self.record(row)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.epoch_started, self.cpu_started, self.seen = time.perf_counter(), time.process_time(), 0
@@ -225,6 +227,7 @@ class Limits(Callback):
         self.reserve = max(20.0, 0.05 * 3600 * hours) if hours else 0.0  # seconds, for figures and zip
         self.validation = 0.0  # seconds that the last one took
         self.work = work
+        self.cut_short = False
 
     def on_validation_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
         self.started = time.monotonic()
@@ -245,7 +248,7 @@ class Limits(Callback):
 
     def _stop_if(self, wanted: bool, trainer: pl.Trainer, why: str) -> None:
         if trainer.strategy.reduce_boolean_decision(wanted, all=False) and not trainer.should_stop:
-            trainer.should_stop = True
+            trainer.should_stop = self.cut_short = True
             if trainer.is_global_zero:
                 print(f"stopping in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {why}", flush=True)
 
@@ -332,6 +335,7 @@ class Fitted:
     module: LitOCR
     history: list[dict[str, float]]
     best: dict[str, float]
+    cut_short: bool  # by time or disk; to be gone on with
 
 
 def keep_memory() -> None:
@@ -389,4 +393,5 @@ def fit(
         sys.exit()
     best = torch.load(config.work / "checkpoints" / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    return Fitted(module.cpu(), report.history, report.history[best["epoch"]])
+    (limits,) = (callback for callback in trainer.callbacks if isinstance(callback, Limits))
+    return Fitted(module.cpu(), report.history, report.history[best["epoch"]], limits.cut_short)

@@ -71,13 +71,13 @@ def merge(source: Path | str, target: Path | str) -> Merged:
         from mlruns_tools.push import push  # not above: only servers need MLflow
 
         return push(source, str(target).rstrip("/"))
-    root, database = _target(Path(target).expanduser())
+    root, _ = _target(Path(target).expanduser())
     if source.is_dir() and root.is_dir() and find_record(source)[0].resolve() == root.resolve():
         raise Refused(f"{source} is the target itself: name another record to bring runs from.")
     root.mkdir(parents=True, exist_ok=True)
     try:
         with _work_folder(root) as work:
-            return _merge(source, root, database, work)
+            return _merge(source, root, _target(root)[1], work)  # again: another merge may have made it meanwhile
     except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):
             raise Refused(

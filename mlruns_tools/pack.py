@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         print(pack(given.folder, given.to, given.runs))
-    except (Refused, OSError, zipfile.BadZipFile) as error:
+    except (Refused, OSError, sqlite3.DatabaseError, zipfile.BadZipFile) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
     return 0

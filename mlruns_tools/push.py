@@ -162,7 +162,10 @@ class _Push:
         self.report.counts[kind] += len(items)
 
     def _upload(self, location: str, send: Callable[[str], None]) -> None:
-        folder = None if _is_remote(location) else local_path(location)
+        if _is_remote(location):
+            self.report.notes.append(f"run {self.old}: artifacts at {location} are not uploaded; they stay there")
+            return
+        folder = local_path(location)
         if folder is None or not folder.is_relative_to(self.opened.place):
             raise Refused(f"run {self.old}: its artifacts at {location!r} lie outside the record")
         with tempfile.TemporaryDirectory() as copies:  # without links

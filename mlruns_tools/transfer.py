@@ -105,6 +105,7 @@ def local_path(location: str) -> Path | None:
 def make_empty(source: Path, target: Path, home: Path) -> None:
     """A database with the schema of `source` and no runs, for a record that lives in `home`."""
     with closing(_connect(source, target)) as db:
+        _schema(db, "source", source)
         db.execute("BEGIN IMMEDIATE")
         theirs = "sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY type <> 'table', rowid"
         for (sql,) in db.execute(f"SELECT sql FROM source.sqlite_master WHERE {theirs}").fetchall():
@@ -133,6 +134,13 @@ def _copy(db: sqlite3.Connection, table: str, condition: str, **changed: str) ->
     return db.execute(
         f"INSERT INTO main.{table} ({names}) SELECT {values} FROM source.{table} AS t WHERE {condition}"
     ).rowcount
+
+
+def _schema(db: sqlite3.Connection, side: str, database: Path) -> set[str]:
+    try:
+        return {row[0] for row in db.execute(f"SELECT version_num FROM {side}.alembic_version")}
+    except sqlite3.OperationalError as error:
+        raise Refused(f"{database} is no database of MLflow's ({error}).") from error
 
 
 def _artifacts(home: Path) -> str:
@@ -174,10 +182,7 @@ class Transfer:
         return self.db.execute(query, values).fetchall()
 
     def _check_schema(self, source: Path, target: Path) -> None:
-        ours, theirs = (
-            {row[0] for row in self._all(f"SELECT version_num FROM {side}.alembic_version")}
-            for side in ("main", "source")
-        )
+        ours, theirs = _schema(self.db, "main", target), _schema(self.db, "source", source)
         if ours != theirs:
             raise Refused(
                 f"the databases were written by different versions of MLflow (schema {', '.join(theirs)} in {source},"

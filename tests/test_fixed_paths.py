@@ -1,24 +1,41 @@
 """The repair of moved records: against MLflow's own client, on small hand-made records, and on hostile zips."""
 
+import json
 import os
+import re
 import shutil
+import signal
+import socket
 import sqlite3
-import stat
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.request import urlopen
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 
 from mlruns_tools import fixed_paths
-from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths, read_marker, write_marker
+from mlruns_tools.fixed_paths import (
+    DATABASE,
+    MARKER,
+    SERVED,
+    Refused,
+    fix_paths,
+    main,
+    next_command,
+    read_marker,
+    to_sqlite,
+    write_marker,
+)
+from tests.hostile import EXPERIMENT, REFUSED, RUN
 from tests.record import ODD, USERS_META, WEIGHTS, client_of, file_store, run_named, sqlite_record
-
-RUN, EXPERIMENT = "0123456789abcdef" * 2, "123456789012345678"
 
 
 @pytest.fixture(params=[sqlite_record, file_store], ids=["sqlite", "files"])
@@ -325,51 +342,6 @@ def zipped(target: Path, members: dict[str, bytes]) -> Path:
     return target
 
 
-HOSTILE = {
-    "absolute": {"/tmp/evil": b""},
-    "dots": {"mlruns/../../evil": b""},
-    "drive": {"C:/evil": b""},
-    "backslash": {"mlruns\\..\\evil": b""},
-    "case": {"mlruns/a": b"", "mlruns/A": b""},
-    "file and folder": {"mlruns/a": b"", "mlruns/a/b": b""},
-}
-
-
-@pytest.mark.parametrize("kind", [*HOSTILE, "nul", "link", "encrypted", "bomb", "torn", "no zip", "no record"])
-def test_a_hostile_zip_is_refused_with_nothing_written(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "inbox" / "mlruns.zip"
-    path.parent.mkdir()
-    good = {"mlruns/mlflow.db": small_record(tmp_path / "made", "/x").joinpath(DATABASE).read_bytes()}
-    if kind in HOSTILE:
-        zipped(path, good | HOSTILE[kind])
-    elif kind == "link":
-        link = zipfile.ZipInfo("mlruns/link")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        zipped(path, good)
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(link, "/etc/passwd")
-    elif kind == "bomb":
-        with (
-            zipfile.ZipFile(zipped(path, good), "a", zipfile.ZIP_DEFLATED) as archive,
-            archive.open("mlruns/bomb", "w") as bomb,
-        ):
-            for _ in range(300):
-                bomb.write(bytes(2**20))
-    elif kind in ("nul", "encrypted"):
-        data = bytearray(zipped(path, good | {"mlruns/evilXname": b""}).read_bytes())
-        if kind == "nul":
-            data = data.replace(b"evilXname", b"evil\0name")
-        else:
-            data[data.rindex(b"PK\x01\x02") + 8] |= 1
-        path.write_bytes(data)
-    elif kind == "torn":
-        path.write_bytes(zipped(path, good).read_bytes().replace(b"CREATE TABLE runs", b"CREATE TABLE ruin"))
-    else:
-        path.write_bytes(b"no zip") if kind == "no zip" else zipped(path, {"a/b.txt": b""})
-    refusal(path)
-    assert [child.name for child in path.parent.iterdir()] == ["mlruns.zip"]
-
-
 def test_a_zip_becomes_a_record_beside_it_or_where_it_is_told(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -422,5 +394,244 @@ def test_links_out_of_the_record_are_not_followed(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this machine does not let us make links")
     before = everything(outside)
-    fix_paths(mlruns)
+    assert "is a link out of the record" in refusal(mlruns)
     assert everything(outside) == before
+
+
+# --- portable records ------------------------------------------------------------------------------------------------
+
+
+def test_portable_and_back(moved: Path, tmp_path: Path) -> None:
+    fix_paths(moved)
+    before = locations(moved)
+    report = fix_paths(moved, portable=True)
+    relative = [location.replace(f"{moved.as_uri()}/", SERVED) for location in before]
+    assert locations(moved) == relative and "--artifacts-destination ." in str(report)
+    once = everything(moved)
+    assert not fix_paths(moved, portable=True).changed and everything(moved) == once
+    away = moved.rename(tmp_path / "away")
+    assert not fix_paths(away).changed and not fix_paths(away).remote and locations(away) == relative
+    away.rename(moved)
+    fix_paths(moved, portable=False)
+    assert locations(moved) == before and "--artifacts-destination" not in str(fix_paths(moved))
+
+
+def test_what_is_on_a_server_comes_back_only_where_it_is_here(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / "mlruns", f"mlflow-artifacts:/artifacts/{RUN}/artifacts")
+    with closing(sqlite3.connect(mlruns / DATABASE)) as connection, connection:
+        connection.execute("INSERT INTO runs VALUES ('there', 'mlflow-artifacts:/7/there/artifacts')")
+        connection.execute("INSERT INTO runs VALUES ('host', 'mlflow-artifacts://host/artifacts')")
+    assert fix_paths(mlruns).remote["runs"] == 3
+    assert "on an MLflow server already" in refusal(mlruns, portable=True)
+    report = fix_paths(mlruns, portable=False)
+    assert report.changed["runs"] == 1 and report.remote["runs"] == 2
+    assert only_location(mlruns) == (mlruns / "artifacts" / RUN / "artifacts").as_uri()
+
+
+def test_a_server_with_the_command_of_the_report_finds_everything(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Over http, in a folder that was moved after `--portable`."""
+    mlruns = shutil.copytree(sqlite_record(tmp_path_factory) / "mlruns", tmp_path / "first" / "mlruns")
+    fix_paths(mlruns, portable=True)
+    mlruns = (tmp_path / "first").rename(tmp_path / ODD) / "mlruns"
+    options = next_command(mlruns).partition("mlflow server ")[2].split()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", *options, "--host", "127.0.0.1", "--port", port]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=mlruns, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            with suppress(OSError), urlopen(f"{url}/health", timeout=2):
+                break
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        client = MlflowClient(url, url)
+        run = run_named(client, "kept").info
+        assert [file.path for file in client.list_artifacts(run.run_id, "model")][1] == "model/model_weights.pth"
+        for uri in (f"runs:/{run.run_id}/model/model_weights.pth", f"{run.artifact_uri}/model/model_weights.pth"):
+            path = download_artifacts(uri, dst_path=str(tmp_path / "down"), tracking_uri=url)
+            assert Path(path).read_bytes() == WEIGHTS
+        with urlopen(f"{url}/get-artifact?run_uuid={run.run_id}&path=model/model_weights.pth") as answer:
+            assert answer.read() == WEIGHTS
+    finally:
+        server.terminate() if os.name == "nt" else os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+# --- from files to SQLite --------------------------------------------------------------------------------------------
+
+
+def test_a_file_store_gets_a_database(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mlruns = shutil.copytree(file_store(tmp_path_factory) / "mlruns", tmp_path / ODD / "mlruns")
+    fix_paths(mlruns)
+    files = client_of(mlruns)
+    gone = files.create_run(files.create_experiment("deleted")).info
+    files.log_text(gone.run_id, "a note", "note.txt")
+    files.delete_experiment(gone.experiment_id)
+    kept_run = run_named(files, "kept").info
+    (metrics,) = mlruns.glob(f"*/{kept_run.run_id}/metrics/val_exact")
+    metrics.write_text(metrics.read_text() * 2 + "17 nan 2\n17 nan 2\n")  # twice, as MLflow 3 does
+    before = everything(mlruns)
+    report = to_sqlite(mlruns)
+    assert report.exit_code == 0 and "3 runs" in str(report), str(report)
+    after = everything(mlruns)
+    kept = [name for name in before if name.endswith((".pth", "val_exact", "recipe"))]
+    assert len(kept) >= 6 and all(after[name] == before[name] for name in kept)
+    assert all(location.startswith(mlruns.as_uri()) for location in locations(mlruns))
+    once = everything(mlruns)
+    assert "in SQLite already" in str(to_sqlite(mlruns)) and everything(mlruns) == once
+    client = client_of(mlruns)
+    assert run_named(client, "kept").data.params == {"recipe": "cnn_gru_ctc"}
+    assert Path(client.download_artifacts(kept_run.run_id, "model/model_weights.pth")).read_bytes() == WEIGHTS
+    assert len(client.get_metric_history(kept_run.run_id, "val_exact")) == 2
+    assert Path(client.download_artifacts(gone.run_id, "note.txt")).read_text() == "a note"
+
+
+def test_what_cannot_be_migrated_stays_a_file_store(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (moved / DATABASE).exists():
+        return
+    next(moved.glob("*/*/metrics/*")).write_text("not a metric")
+    before = everything(moved)
+    with pytest.raises(Refused, match="stays a file store"):
+        to_sqlite(moved)
+    assert everything(moved) == before
+    assert to_sqlite(moved, dry_run=True).changed and everything(moved) == before
+
+
+# --- interrupted, odd, and on the command line -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip with the database beside"])
+def test_whatever_is_interrupted_the_next_run_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, step: int
+) -> None:
+    """Interrupted before each of the renames that make a change visible."""
+    old = f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts"
+    source = mlruns = small_record(tmp_path / "here" / "mlruns", old)
+    (mlruns / EXPERIMENT / RUN / "artifacts").mkdir(parents=True)
+    (mlruns / EXPERIMENT / RUN / "artifacts" / "note.txt").write_text("a note")
+    (mlruns / EXPERIMENT / RUN / "meta.yaml").write_text(f"artifact_uri: {old.replace('artifacts/', EXPERIMENT + '/')}")
+    (mlruns / EXPERIMENT / "meta.yaml").write_text(f"artifact_location: /kaggle/working/mlruns/{EXPERIMENT}")
+    (mlruns / "artifacts" / RUN / "artifacts" / "note.txt").write_text("a note")
+    if kind != "folder":
+        members = {f"mlruns/{name}": data for name, data in everything(mlruns).items()}
+        if kind != "zip":
+            members[DATABASE] = members.pop(f"mlruns/{DATABASE}")
+        shutil.rmtree(mlruns)
+        source = zipped(mlruns.parent / "mlruns.zip", members)
+    calls = []
+
+    def interrupt(name: str) -> None:
+        real = getattr(os, name)
+
+        def rename(*places: str | Path) -> None:
+            calls.append(places)
+            if len(calls) == step + 1:
+                raise KeyboardInterrupt
+            real(*places)
+
+        monkeypatch.setattr(os, name, rename)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryDirectory", Left)  # what a killed process does not remove
+        interrupt("replace")
+        interrupt("rename")
+        with suppress(KeyboardInterrupt):
+            fix_paths(source)
+    monkeypatch.undo()
+    try:
+        report = fix_paths(source)
+    except Refused as refused:
+        assert kind != "folder" and "is there already" in str(refused)
+        report = fix_paths(mlruns)
+    beside = kind == "zip with the database beside"
+    assert report.exit_code == 0 and only_location(mlruns.parent if beside else mlruns).startswith(mlruns.as_uri())
+    assert mlruns.as_uri() in (mlruns / EXPERIMENT / RUN / "meta.yaml").read_text()
+    assert (mlruns / "artifacts" / RUN / "artifacts" / "note.txt").exists() and read_marker(mlruns) == str(mlruns)
+    assert not list(mlruns.parent.glob(".mlruns-*"))
+
+
+class Left(tempfile.TemporaryDirectory):
+    def __exit__(self, *_: object) -> None:
+        self._finalizer.detach()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = f"/kaggle/working/mlruns/{EXPERIMENT}"
+    (tmp_path / EXPERIMENT / RUN / "artifacts").mkdir(parents=True)
+    (tmp_path / EXPERIMENT / "meta.yaml").write_text(f"artifact_location: {old}\n")
+    (tmp_path / EXPERIMENT / RUN / "meta.yaml").write_text(f"artifact_uri: {old}/{RUN}/artifacts\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(fixed_paths, "_replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        report = fix_paths(tmp_path)
+    assert report.exit_code == 1 and "then repair again" in str(report)
+    assert fix_paths(tmp_path).exit_code == 0
+
+
+def test_places_that_are_no_record_or_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlruns = small_record(tmp_path / "home" / "project" / "mlruns", "/x")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    for source in (mlruns / "artifacts" / RUN, tmp_path / "home" / "project" / "mlrun"):
+        with pytest.raises(Refused, match=f"Did you mean {re.escape(str(mlruns))}"):
+            fix_paths(source)
+    assert "more than a record" in refusal(tmp_path / "home") and str(mlruns) in refusal(tmp_path / "home")
+    with pytest.raises(Refused, match="more than a record"):
+        fix_paths("/", dry_run=True)
+    for root in (PureWindowsPath("//server/share/mlruns"), PurePosixPath("//host/mlruns")):
+        with pytest.raises(Refused, match="network share"):
+            fixed_paths._check_root(root)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "cannot be written" in refusal(mlruns)
+
+
+def test_a_link_into_the_record_is_followed(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    (mlruns / "artifacts").rename(mlruns / "kept")
+    try:
+        os.symlink("kept", mlruns / "artifacts", target_is_directory=True)
+    except OSError:
+        pytest.skip("this machine does not let us make links")
+    assert fix_paths(mlruns).exit_code == 0
+
+
+def test_a_record_inside_a_folder_of_its_own_without_a_marker(tmp_path: Path) -> None:
+    """Moved up by one: the old root lies in the new one."""
+    mlruns = tmp_path / "mlruns"
+    small_record(mlruns, (mlruns / "mlruns" / "artifacts" / RUN / "artifacts").as_uri())
+    assert fix_paths(mlruns).exit_code == 0
+    assert only_location(mlruns) == (mlruns / "artifacts" / RUN / "artifacts").as_uri()
+
+
+def test_old_settles_which_root_is_meant(tmp_path: Path) -> None:
+    mlruns = REFUSED["two roots"](tmp_path)
+    assert "Name the right one by --old" in refusal(mlruns)
+    fix_paths(mlruns, old="/kaggle/working/mlruns")
+    assert only_location(mlruns) == (mlruns / "deep" / "artifacts" / RUN).as_uri()
+
+
+def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mlruns = small_record(tmp_path / ODD / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    for arguments, key in [(["--dry-run"], "changed"), ([], "changed"), ([], "right")]:
+        assert main([str(mlruns), "--json", *arguments]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report[key] == {"runs": 1} and report["exit_code"] == 0 and report["root"] == str(mlruns)
+    assert main([str(tmp_path / "none"), "--json"]) == 2
+    refused = json.loads(capsys.readouterr().out)
+    assert refused["refused"].startswith("No MLflow record") and refused["exit_code"] == 2
+
+
+def test_a_folder_beside_mlruns_that_looks_like_an_experiment(tmp_path: Path) -> None:
+    small_record(tmp_path / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "meta.yaml").write_bytes(USERS_META)
+    assert fix_paths(tmp_path).root == tmp_path / "mlruns"
+    assert (tmp_path / "model" / "meta.yaml").read_bytes() == USERS_META

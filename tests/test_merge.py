@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.config import PROJECT
+from mlruns_tools import merge as merge_module
 from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths
 from mlruns_tools.merge import WORK, main, merge
 from mlruns_tools.pack import pack
@@ -286,6 +287,22 @@ KILLED = {  # where a merge into a new record is killed
 }
 
 
+def test_a_record_that_another_merge_made_meanwhile_is_kept(sessions, tmp_path: Path, monkeypatch) -> None:
+    work_folder = merge_module._work_folder
+
+    def late(root: Path):  # noqa: ANN202
+        monkeypatch.setattr(merge_module, "_work_folder", work_folder)
+        merge(sessions["second"][0], root)
+        return work_folder(root)
+
+    monkeypatch.setattr(merge_module, "_work_folder", late)
+    target = tmp_path / "mlruns"
+    merge(sessions["first"][0], target)
+    for name in ("first", "second"):
+        assert facts_of(client_of(target), sessions[name][1], tmp_path / name) == sessions[name][2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("moment", KILLED)
 def test_a_merge_killed_on_its_way_is_made_good(moment: str, sessions, tmp_path: Path) -> None:
     archive, run, facts = sessions["first"]

@@ -34,6 +34,8 @@ def mlruns(tmp_path: Path) -> Path:
         connection.execute("CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT)")
         connection.execute("CREATE TABLE metrics (step INTEGER, value TEXT)")
         connection.execute("INSERT INTO runs VALUES (?, ?)", (RUN, artifacts.as_uri()))
+    (folder / "merge.part" / "work").mkdir(parents=True)
+    (folder / "merge.part" / "work" / "half.txt").write_text("of a merge that was killed")
     for ending in (".bak", "-wal", "-shm"):
         (folder / f"{DATABASE}{ending}").write_bytes(b"")
     write_marker(folder)
@@ -128,6 +130,12 @@ def test_links_out_of_the_record_are_not_followed_and_told(mlruns: Path, tmp_pat
         assert archive.read(f"mlruns/artifacts/{RUN}/artifacts/inside") == (artifacts / "notes.bak").read_bytes()
     assert not [name for name in names if "key" in name or name.endswith(("/file", "/folder", "/gone"))]
     assert len(packed.links) == 3 and str(packed).count("left out, a link out of the record") == 3
+
+
+def test_what_is_no_record_of_mlflows_is_refused(mlruns: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="is no database of MLflow's"):
+        pack(mlruns, tmp_path / "x.zip", runs=[RUN])
+    assert not list(tmp_path.glob("x.zip*"))
 
 
 @pytest.mark.parametrize("what", ["grows", "shrinks", "vanishes"])

@@ -1,7 +1,6 @@
 """A team's server: PostgreSQL behind it, artifacts through it; records are pushed to it and trainings log straight into it."""
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -26,8 +25,9 @@ from helpers.tracking import best_run, record_folder, track
 from mlruns_tools.fixed_paths import Refused
 from mlruns_tools.merge import merge
 from mlruns_tools.push import COMPLETE, INCOMPLETE, SOURCE, STATE
-from tests.record import NAMES, STEPS, facts_of, kaggle_sessions
+from tests.record import NAMES, STEPS, facts_of, kaggle_sessions, sqlite_record
 
+pwd = pytest.importorskip("pwd", reason="the server's test needs a Unix system")
 PATIENCE = 120  # seconds
 HOST = "127.0.0.1"
 COMMAND = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST]
@@ -243,6 +243,13 @@ def test_a_deleted_experiment_is_refused(at_server: Config, pushed: MlflowClient
     monkeypatch.setenv("CAPTCHA_EXPERIMENT", "gone")
     with pytest.raises(ValueError, match="experiment 'gone' is deleted on the server"), track(Config(), "x"):
         pytest.fail("the training began")
+
+
+def test_deleted_runs_are_not_pushed(server: str, pushed: MlflowClient, tmp_path_factory) -> None:
+    report = merge(sqlite_record(tmp_path_factory) / "mlruns.zip", server)
+    assert list(report.brought.values()) == ["kept"] and report.deleted == 1
+    assert "traces are not uploaded" in report.notes and "1 deleted run(s)" in str(report)
+    pushed.delete_run(run_of(pushed, next(iter(report.brought))))
 
 
 def test_a_push_to_nobody_is_refused(sessions) -> None:

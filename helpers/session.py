@@ -1,0 +1,143 @@
+"""A training that was interrupted: found again, in the work folder or an attached output, and made ready to go on.
+
+`checkpoints/training.json` in a work folder says which training is unfinished there; it goes when the training is done.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.config import Config, on_kaggle
+from helpers.data import CaptchaData
+from helpers.kaggle import INPUT
+from helpers.training import BEST, LAST
+from mlruns_tools.fixed_paths import Refused
+from mlruns_tools.merge import merge
+
+STATE = "checkpoints/training.json"
+FREE = (
+    "device",
+    "devices",
+    "precision",
+    "torch",
+    "pytorch_lightning",
+    "data",
+    "resume",
+    "max_hours",
+    "workers",
+    "cache",
+)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training, in one or more sittings."""
+
+    id: str  # a tag of its MLflow run
+    resume: Path | None  # the checkpoint to go on from; None: from the beginning
+
+
+def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Session:
+    """The interrupted training of the same settings and captchas, else a new one, written down in the work folder.
+
+    What is found in an attached output is copied: its checkpoints, and its record into that of the work folder.
+    """
+    facts = _key(facts, data)
+    folder = config.work / STATE
+    found = _find(config, facts) if config.resume == "auto" else None
+    if found is None:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        folder.parent.mkdir(parents=True)
+        found = {"id": uuid.uuid4().hex, "facts": facts}
+        _write(folder, json.dumps(found, indent=1).encode())
+    return Session(found["id"], checkpoint(config))
+
+
+def checkpoint(config: Config) -> Path | None:
+    """The checkpoint of the work folder's unfinished training; None where it has none yet."""
+    last = (config.work / STATE).with_name(LAST)
+    return last if last.is_file() and last.with_name(Path(STATE).name).is_file() else None
+
+
+def end(config: Config) -> None:
+    """Notes that the training is done; nothing is left to go on with."""
+    (config.work / STATE).unlink(missing_ok=True)
+    (config.work / STATE).with_name(LAST).unlink(missing_ok=True)
+
+
+def _key(facts: Mapping[str, object], data: CaptchaData) -> dict[str, str]:
+    """What must agree: settings as text, and a hash of every file's name, text and side."""
+    texts = hashlib.sha256(json.dumps(data.split_rows()).encode()).hexdigest()
+    return {name: str(value) for name, value in facts.items() if name not in FREE} | {"captchas": texts}
+
+
+def _find(config: Config, facts: dict[str, str]) -> dict[str, object] | None:
+    for state in (config.work / STATE, *_attached()):
+        try:
+            found = json.loads(state.read_text(encoding="utf-8"))
+            theirs = found["facts"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if differ := sorted(name for name in facts.keys() | theirs.keys() if facts.get(name) != theirs.get(name)):
+            values = ", ".join(f"{name} {theirs.get(name)} there, {facts.get(name)} here" for name in differ)
+            print(f"the unfinished training in {state.parent.parent} is another one ({values[:300]}): beginning anew")
+            continue
+        if state != config.work / STATE:
+            _bring(state.parent.parent, config)
+        print(
+            f"going on with the training that was interrupted in {state.parent.parent}; CAPTCHA_RESUME=off begins anew"
+        )
+        return found
+    return None
+
+
+def _attached() -> Iterator[Path]:
+    """The same file in the attached outputs of earlier sessions, in both layouts; of a zip what it would unpack to."""
+    if not on_kaggle():
+        return
+    for depth in range(1, 5):
+        yield from sorted(INPUT.glob("*/" * depth + STATE))
+        for archive in sorted(INPUT.glob("*/" * depth + "*.zip")):
+            if zipfile.is_zipfile(archive) and (folder := _unpacked(archive)):
+                yield folder / STATE
+
+
+def _unpacked(archive: Path) -> Path | None:
+    """A temporary folder with the checkpoints and the record of a zipped output; None for any other zip."""
+    wanted = [STATE, *(str(Path(STATE).with_name(name)) for name in (LAST, BEST))]
+    with zipfile.ZipFile(archive) as members:
+        if STATE not in members.namelist():
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="captcha-ocr-output-"))
+        for name in members.namelist():
+            if name in wanted or name == "mlruns.zip":
+                members.extract(name, folder)
+    return folder
+
+
+def _bring(place: Path, config: Config) -> None:
+    for source in (place / "mlruns.zip", place / "mlruns"):
+        if source.exists():
+            try:
+                merge(source, config.work / "mlruns")
+                break
+            except Refused as error:
+                print(f"the record {source} cannot be used: {error}")
+    for name in (BEST, LAST, Path(STATE).name):  # the last one makes them count
+        source = place / "checkpoints" / name
+        if source.is_file():
+            (config.work / STATE).parent.mkdir(parents=True, exist_ok=True)
+            _write((config.work / STATE).with_name(name), source.read_bytes())
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)

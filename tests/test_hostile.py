@@ -1,0 +1,89 @@
+"""What strangers send is refused or reported, and nothing around the record changes."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mlruns_tools import fixed_paths
+from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
+from tests.hostile import HARMLESS, REFUSED, REPORTED, RUN, VICTIM, ZIPS, Maker
+
+
+def made(maker: Maker, tmp_path: Path) -> Path:
+    (tmp_path / VICTIM).write_text("untouched")
+    (tmp_path / "inbox").mkdir()
+    try:
+        return maker(tmp_path / "inbox")
+    except OSError:
+        pytest.skip("this machine does not let us make links")
+
+
+def tree(folder: Path, but: Path | None = None) -> dict[str, bytes | str]:
+    """{path: contents, or where a link leads} of all that lies in the folder, `but` for one inside."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        if but is None or not path.is_relative_to(but):
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else "folder"
+            found[path.relative_to(folder).as_posix()] = content
+    return found
+
+
+def test_there_are_enough() -> None:
+    assert len(ZIPS) >= 25 and len(REFUSED) + len(REPORTED) >= 25
+
+
+@pytest.mark.parametrize("name", ZIPS)
+def test_a_zip_is_refused(name: str, tmp_path: Path) -> None:
+    source = made(ZIPS[name], tmp_path)
+    before = tree(tmp_path)
+    assert main([str(source)]) == 2
+    assert main([str(source), "--dry-run"]) == 2
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("limit", ["MOST_MEMBERS", "MOST_BYTES"])
+def test_too_much_is_refused(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = made(ZIPS["a wrong size"], tmp_path)
+    monkeypatch.setattr(fixed_paths, limit, 1)
+    with pytest.raises(Refused, match="too much for a record"):
+        fix_paths(source)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_record_is_refused(name: str, tmp_path: Path) -> None:
+    source = made(REFUSED[name], tmp_path)
+    before = tree(tmp_path)
+    assert main([str(source)]) == 2
+    assert tree(tmp_path) == before
+
+
+def locations(mlruns: Path) -> list[str]:
+    if not (mlruns / DATABASE).exists():
+        return [path.read_text().split("\n")[0].partition(": ")[2] for path in sorted(mlruns.glob("*/*/meta.yaml"))]
+    with closing(sqlite3.connect(mlruns / DATABASE)) as connection:
+        query = "SELECT artifact_uri FROM runs WHERE run_uuid <> ?"
+        return [location for (location,) in connection.execute(query, (RUN,))]
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_record_is_reported_and_not_rewritten(name: str, tmp_path: Path) -> None:
+    source = made(REPORTED[name], tmp_path)
+    before, around = locations(source), tree(tmp_path, but=source)
+    report = fix_paths(source)
+    assert report.exit_code == 1 and len(report.outside) + len(report.problems) == 1, report
+    assert locations(source) == before and tree(tmp_path, but=source) == around
+    if before == [name]:
+        assert repr(name) in report.outside[0] and repr(name) in str(report)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_record_is_repaired_and_nothing_around_it(name: str, tmp_path: Path) -> None:
+    source = made(HARMLESS[name], tmp_path)
+    around = tree(tmp_path, but=source)
+    report = fix_paths(source)
+    assert report.exit_code == 0 and report.changed["runs"] == 1, report
+    assert tree(tmp_path, but=source) == around
+    assert not fix_paths(source).changed
