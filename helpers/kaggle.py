@@ -32,7 +32,7 @@ def prepare() -> None:
     if on_kaggle():
         if missing := missing_packages():
             install(missing)
-        print(session())
+        print(summary())
 
 
 def requirements() -> list[str]:
@@ -81,18 +81,16 @@ def install(lines: Sequence[str]) -> None:
         )
     importlib.invalidate_caches()
     after = installed()
-    if changed := [
-        f"{name} {version} -> {after.get(name)}" for name, version in before.items() if after.get(name) != version
-    ]:
+    changed = [f"{name} {old} -> {after.get(name)}" for name, old in before.items() if after.get(name) != old]
+    if changed:
         raise RuntimeError(f"the installation changed {', '.join(changed)}: start the session again, and report it")
     if lacking := needed_by(lines) - set(after):
         raise RuntimeError(
             f"this image lacks {', '.join(sorted(lacking))} besides: add it to {REQUIREMENTS.name} and build the notebook"
             " again, or switch Internet on and install it before this cell"
         )
-    print(
-        "installed", ", ".join(lines), "from", ", ".join(map(str, folders)) if "--no-index" in source else "the index"
-    )
+    origin = ", ".join(map(str, folders)) if "--no-index" in source else "the index"
+    print(f"installed {', '.join(lines)} from {origin}")
 
 
 def needed_by(lines: Sequence[str]) -> set[str]:
@@ -101,7 +99,7 @@ def needed_by(lines: Sequence[str]) -> set[str]:
     return {normal(re.match(r"[\w.-]+", need)[0]) for needs in found for need in needs if ";" not in need}
 
 
-def session() -> str:
+def summary() -> str:
     """Versions, GPU and data, a line each."""
     there, pins = installed(), dict(line.split("==") for line in requirements())
     names = [*SHOWN, *map(normal, pins)]
@@ -109,9 +107,8 @@ def session() -> str:
     for name, version in pins.items():
         if there.get(normal(name)) != version:
             lines.append(f"{name} {there.get(normal(name))} came with the image and stays; tested is {version}")
-    return "\n".join(
-        [*lines, f"GPU: {gpus() or 'none; the notebook settings offer one as accelerator'}", choose_data()[1]]
-    )
+    lines.append(f"GPU: {gpus() or 'none; the notebook settings offer one as accelerator'}")
+    return "\n".join([*lines, choose_data()[1]])
 
 
 def gpus() -> str:
@@ -127,8 +124,10 @@ def gpus() -> str:
 def mounts(folder: Path = INPUT) -> list[Path]:
     """The attached data sets, where Kaggle mounts them now and where it did before; outputs of notebooks are none."""
     before = (path for path in folder.glob("*") if path.name not in ("datasets", "notebooks", "models"))
-    found = sorted(path for path in [*folder.glob("datasets/*/*"), *before] if path.is_dir())
-    return list({path.resolve(): path for path in reversed(found)}.values())[::-1]  # one that has two names, once
+    found: dict[Path, Path] = {}
+    for path in sorted(path for path in [*folder.glob("datasets/*/*"), *before] if path.is_dir()):
+        found.setdefault(path.resolve(), path)  # one that has two names, once
+    return list(found.values())
 
 
 def files_of(folder: Path) -> Iterator[Path]:
