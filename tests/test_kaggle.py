@@ -394,7 +394,7 @@ def test_the_setup_cell_is_the_same_everywhere_and_finds_what_the_notebook_carri
     script += f"for cell in {code!r}:\n    shell.run_cell(cell).raise_error()\n"
     script += "shell.run_cell('print(kaggle.__file__)').raise_error()\n"
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"IPYTHONDIR": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=bare, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-"], input=script, cwd=tmp_path, env=bare, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == str(tmp_path / kaggle_build.FOLDER / "helpers" / "kaggle.py")
     for file in needed_files("mlflow_dashboard"):
