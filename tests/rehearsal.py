@@ -39,7 +39,7 @@ mount --bind "$1" /kaggle/input
 mount -o remount,bind,ro /kaggle/input
 mount --bind "$2" /kaggle/working
 cd /kaggle/working
-! touch /kaggle/input/any 2>/dev/null
+if touch /kaggle/input/any 2>/dev/null; then echo "/kaggle/input can be written to"; exit 1; fi
 exec "$3" -m papermill __notebook__.ipynb __notebook__.ipynb --no-progress-bar
 """
 
