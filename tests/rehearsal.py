@@ -221,7 +221,7 @@ def act(
     image.restore()
     before, started = image.versions(), time.perf_counter()
     variables = {"PATH": f"{image.python.parent}:{os.environ['PATH']}", "HOME": str(folder), "OFFLINE": ""}
-    variables |= {"KAGGLE_KERNEL_RUN_TYPE": session.kind, "CAPTCHA_TINY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    variables |= {"KAGGLE_KERNEL_RUN_TYPE": session.kind, "CAPTCHA_TINY": "1"}
     if session.internet:
         variables |= {name: value for name, value in os.environ.items() if name.upper().startswith(("PIP_", "HTTP"))}
     else:
