@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
-from mlruns_tools.fixed_paths import DATABASE, Refused, Report, find_record, fix_paths, write_marker
+from mlruns_tools.fixed_paths import DATABASE, Refused, Report, find_record, fix_paths, is_portable, write_marker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,8 +47,11 @@ class Dashboard:
         self.log = self.folder / "server.log"
         self._asked_to_finish = False
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
-        command += ["--backend-store-uri", store_uri(root), "--no-serve-artifacts"]
-        command += ["--default-artifact-root", (root / "artifacts").as_uri()]
+        command += ["--backend-store-uri", store_uri(root)]
+        if is_portable(root):  # its locations are mlflow-artifacts:/, which the server looks up below the root
+            command += ["--artifacts-destination", root.as_uri()]
+        else:
+            command += ["--no-serve-artifacts", "--default-artifact-root", (root / "artifacts").as_uri()]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW_"))}
         group = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}

@@ -115,7 +115,7 @@ def next_command(root: Path) -> str:
     store = f"sqlite:///{databases[0].name}" if databases else "."
     allow = "" if databases else "MLFLOW_ALLOW_FILE_STORE=true "
     allow = f"set {allow[:-1]}&& " if allow and os.name == "nt" else allow
-    if _is_portable(root):
+    if is_portable(root):
         served = "." if home == root else quoted(root.name)
         options = f"--backend-store-uri {store} --artifacts-destination {served}"
         return f"cd {quoted(str(home))} && {allow}mlflow server --workers 1 {options}"
@@ -141,7 +141,7 @@ def read_marker(mlruns: Path) -> str | None:
     return root if steps and len(steps) > 1 else None
 
 
-def _is_portable(mlruns: Path) -> bool:
+def is_portable(mlruns: Path) -> bool:
     """Whether `mlflow-artifacts:/` stands for this record's own folder, and not for a server's."""
     return _marker(mlruns).get("portable") is True
 
@@ -570,7 +570,7 @@ def _repair(
 ) -> Report:
     """Repair the record whose files lie in `place` for a life at `root`."""
     report, files, logged = Report(root, dry_run), {}, set()
-    marker, served = read_marker(place), _is_portable(place)
+    marker, served = read_marker(place), is_portable(place)
     try:
         with ExitStack() as stack:
             opened = {path: stack.enter_context(closing(_open(path, write=not dry_run))) for path in databases}
@@ -596,7 +596,7 @@ def _repair(
     except sqlite3.Error as error:
         raise _refusal(databases[0], error) from error
     stays = served if portable is None else portable
-    if not dry_run and whole and (marker, _is_portable(place)) != (os.path.abspath(root), stays):
+    if not dry_run and whole and (marker, is_portable(place)) != (os.path.abspath(root), stays):
         write_marker(place, root, stays)
     return report
 

@@ -125,8 +125,17 @@ def test_a_record_that_is_not_whole_opens_only_when_told_and_one_that_names_othe
     assert isinstance(open_dashboard(copy, anyway=True), Dashboard)
     with closing(sqlite3.connect(copy / DATABASE)) as connection, connection:
         connection.execute("UPDATE runs SET artifact_uri = 'file:///etc'")
-    with pytest.raises(Refused, match="which its dashboard would open:\\n[^$]*'file:///etc' lies outside"):
+    with pytest.raises(Refused, match="which its dashboard would open:\\n[^$]*'file:///etc'"):
         open_dashboard(copy, anyway=True)
+
+
+def test_a_portable_record_opens_at_every_place(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = fix_paths(sqlite_record(tmp_path_factory) / "mlruns.zip", tmp_path / "home", portable=True).root
+    with open_dashboard(home.rename(tmp_path / ODD)) as running:
+        run = run_of(running)["run_id"]
+        listed = json.loads(_fetch(f"{running.url}/api/2.0/mlflow/artifacts/list?run_id={run}&path=model"))
+        assert "model/model_weights.pth" in [file["path"] for file in listed["files"]]
+        assert _fetch(f"{running.url}/get-artifact?run_uuid={run}&path=model/model_weights.pth") == WEIGHTS
 
 
 def test_histories_are_complete_and_in_order(tmp_path: Path) -> None:
