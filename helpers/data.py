@@ -27,7 +27,7 @@ from helpers.audit import RARE, Audit, audit
 from helpers.augment import BatchTransform
 from helpers.config import Config, on_kaggle
 from helpers.decoding import Picture, cache_file, decode, images_differ_in_shape, look_at
-from helpers.kaggle import attached_data
+from helpers.kaggle import choose_data
 from helpers.pictures import UNREADABLE, DataError, first_names, open_picture
 from helpers.recipes import Recipe, get_recipe
 from helpers.samples import LISTS, SPLITS, TABLES, Sample, find_samples, one_spelling, relative_name
@@ -282,10 +282,10 @@ def find_source(config: Config) -> Path | str:
     if config.data is not None:
         return config.data
     if on_kaggle():
-        if attached := attached_data():
-            print(f"using the attached data set {attached}; CAPTCHA_DATA or Config(data=...) names another")
+        attached, why = choose_data()
+        print(why)
+        if attached:
             return attached
-        print("NO DATA SET IS ATTACHED: training on synthetic captchas. Attach one with Add Input to train on it.")
     recipe = get_recipe(config)
     length, (height, width) = 4 if recipe.fixed_length else 5, recipe.image_size
     folder = config.work / f"synthetic-{config.synthetic_count}x{length}-{height}x{width}"

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.metrics import confusion_matrix as count_pairs
 
@@ -31,12 +32,18 @@ NAMES = {
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook shows as a picture, without pyplot and its global state."""
+    """A figure that a notebook shows as a picture, without pyplot and its global state.
+
+    With few colours and dots, so that an executed notebook stays small; the artifacts of a run have them all.
+    """
 
     def _repr_png_(self) -> bytes:
-        picture = io.BytesIO()
-        self.savefig(picture, format="png", dpi=80)
-        return picture.getvalue()
+        whole, small = io.BytesIO(), io.BytesIO()
+        self.savefig(whole, format="png", dpi=72)
+        Image.open(whole).convert("RGB").quantize(64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            small, "png"
+        )
+        return small.getvalue()
 
 
 def curves(history: Sequence[dict[str, float]]) -> Figure:

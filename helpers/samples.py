@@ -5,6 +5,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def find_samples(
         samples = _from_names(source, label_pattern)
     samples = [replace(sample, text=one_spelling(sample.text, case)) for sample in samples]
     return samples if any(sample.side for sample in samples) else _sides_by_folder(samples, base_of(source))
+
+
+def is_table_of_captchas(source: Path) -> bool:
+    """Whether the first line of a table names one column of files and one of texts, by the names known here."""
+    with suppress(DataError):
+        names = [name.strip(' "').lower() for name in re.split("[,;\\t]", _text(source).partition("\n")[0])]
+        return all(sum(name in known for name in names) == 1 for known in (FILE_COLUMNS, LABEL_COLUMNS))
+    return False
 
 
 def base_of(source: Path) -> Path:

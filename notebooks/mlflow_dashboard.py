@@ -17,19 +17,21 @@
 # %% [markdown]
 # ## Setup
 #
-# The notebook is thin: what it calls lives in `helpers`, found beside it or in an attached data set.
+# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cells that the Kaggle build adds, or in an
+# attached data set. On Kaggle this installs what the image lacks, and says what the session has.
 
 # %%
 import sys
+from itertools import chain
 from pathlib import Path
 
-places = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents]
-places += [path.parents[1] for d in range(1, 6) for path in Path("/kaggle/input").glob("*/" * d + "helpers/config.py")]
-root = next((place for place in places if (place / "helpers" / "config.py").is_file()), None)
+beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents, Path("captcha-ocr")]
+attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
+root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
 assert root, (
-    "the folder `helpers` is not here: run the notebook inside the project, or attach the project as a data set"
+    "`helpers` is not here: use the notebook that `python -m helpers.kaggle build` makes, or attach the project"
 )
-sys.path.insert(0, str(root))
+sys.path.insert(0, str(root.resolve()))
 
 from helpers import kaggle
 
@@ -51,6 +53,7 @@ from mlruns_tools import dashboard as tools
 
 # %%
 config = Config()
+kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 arguments = tools.arguments()
 source = tools.chosen_record(arguments.source, config.work / "mlruns")
 print(source)
