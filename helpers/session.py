@@ -16,7 +16,7 @@ from pathlib import Path
 
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
-from helpers.kaggle import INPUT
+from helpers.kaggle import INPUT, files_of, mounts
 from helpers.training import BEST, LAST
 from mlruns_tools.fixed_paths import Refused
 from mlruns_tools.merge import merge
@@ -100,13 +100,12 @@ def _find(config: Config, facts: dict[str, str]) -> dict[str, object] | None:
 
 def _attached() -> Iterator[Path]:
     """The same file in the attached outputs of earlier sessions, in both layouts; of a zip what it would unpack to."""
-    if not on_kaggle():
-        return
-    for depth in range(1, 5):
-        yield from sorted(INPUT.glob("*/" * depth + STATE))
-        for archive in sorted(INPUT.glob("*/" * depth + "*.zip")):
-            if zipfile.is_zipfile(archive) and (folder := _unpacked(archive)):
-                yield folder / STATE
+    places = [*INPUT.glob("notebooks/*/*"), *mounts(INPUT)] if on_kaggle() else []
+    for file in (file for place in places for file in files_of(place)):
+        if file.as_posix().endswith(f"/{STATE}"):
+            yield file
+        elif file.suffix == ".zip" and zipfile.is_zipfile(file) and (folder := _unpacked(file)):
+            yield folder / STATE
 
 
 def _unpacked(archive: Path) -> Path | None:
