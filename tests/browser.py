@@ -41,7 +41,7 @@ def chromium_page(url: str) -> Iterator[Page]:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)
         page.goto(f"{url}/{VIEW}")
-        page.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Close", exact=True).click()
         yield page
         browser.close()
 
