@@ -576,10 +576,7 @@ def _repair(
             opened = {path: stack.enter_context(closing(_open(path, write=not dry_run))) for path in databases}
             entries = [entry for path, connection in opened.items() for entry in _entries_of(connection, path)]
             entries += _entries_in(place, files, report.problems)
-            for connection in opened.values():
-                if "tags" in _tables(connection):
-                    rows = connection.execute(f"SELECT DISTINCT run_uuid FROM tags WHERE key IN {LOGGED}")
-                    logged |= {run for (run,) in rows}
+            logged |= {run for connection in opened.values() for run in _logged(connection)}
             places = _Map(place, root, (marker, old), served)
             places.learn(entries, said=old is not None)
             _check_artifacts(entries, places, logged, report)
@@ -599,6 +596,30 @@ def _repair(
     if not dry_run and whole and (marker, is_portable(place)) != (os.path.abspath(root), stays):
         write_marker(place, root, stays)
     return report
+
+
+def repair_copy(database: Path, place: Path) -> Report:
+    """Make the locations right in a copy of the database of the record at `place`, of which nothing is written."""
+    report = Report(place)
+    try:
+        with closing(_open(database, write=True)) as connection:
+            entries = list(_entries_of(connection, database))
+            places = _Map(place, place, (read_marker(place), None), is_portable(place))
+            places.learn(entries, said=False)
+            _check_artifacts(entries, places, _logged(connection), report)
+            for entry, new in _sort(entries, places, False, report):
+                entry.write(new)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise _refusal(database, error) from error
+    return report
+
+
+def _logged(connection: sqlite3.Connection) -> set[str]:
+    """The runs that say of themselves that they logged artifacts."""
+    if "tags" not in _tables(connection):
+        return set()
+    return {run for (run,) in connection.execute(f"SELECT DISTINCT run_uuid FROM tags WHERE key IN {LOGGED}")}
 
 
 def _sort(entries: list[_Entry], places: _Map, portable: bool | None, report: Report) -> list[tuple[_Entry, str]]:

@@ -143,7 +143,7 @@ def _merge(source: Path, root: Path, database: Path | None, work: Path) -> Merge
     with closing(Transfer(opened.place, opened.database, ours, root)) as transfer:
         report = Merged(root, transfer.runs, transfer.left, transfer.deleted, transfer.counts, transfer.notes)
         report.problems += opened.problems
-        _stage(transfer, opened.roots, work / "new", report)
+        _stage(transfer, opened.place, work / "new", report)
         _write(transfer, root, work)
     if database is None:  # last of all: before this there is no record
         write_marker(root)
@@ -151,11 +151,11 @@ def _merge(source: Path, root: Path, database: Path | None, work: Path) -> Merge
     return report
 
 
-def _stage(transfer: Transfer, roots: tuple[Path, ...], new: Path, report: Merged) -> None:
+def _stage(transfer: Transfer, place: Path, new: Path, report: Merged) -> None:
     """Copies the artifacts to the target's disk, so that they can be put in place at once."""
     links: list[str] = []
     for folder, to in transfer.folders.items():
-        report.counts["files"] += copy_files(folder, new / to, links, roots)
+        report.counts["files"] += copy_files(folder, new / to, links, (place,))
     report.notes += [f"left out, a link out of the record: {link}" for link in links]
 
 

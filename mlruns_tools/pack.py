@@ -129,7 +129,7 @@ def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder
     for name in (DATABASE, MARKER):
         _add(archive, database.with_name(name), f"mlruns/{name}", packed)
     for here, there in transfer.folders.items():
-        for path in files_below(here, packed.links, opened.roots):
+        for path in files_below(here, packed.links, (opened.place,)):
             _add(archive, path, f"mlruns/{there}/{path.relative_to(here).as_posix()}", packed)
 
 

@@ -81,7 +81,7 @@ def push(source: Path, uri: str) -> Merged:
         with tempfile.TemporaryDirectory() as folder:
             opened = open_source(source, Path(folder))
             report.problems += opened.problems
-            here, there = _client(opened.place), server_client(uri)
+            here, there = _client(opened.database.parent), server_client(uri)
             for run in _runs(here, report):
                 _Push(here, there, run, opened, report).run_through()
     except (ValueError, MlflowException, RequestException) as error:
@@ -169,7 +169,7 @@ class _Push:
         if folder is None or not folder.is_relative_to(self.opened.place):
             raise Refused(f"run {self.old}: its artifacts at {location!r} lie outside the record")
         with tempfile.TemporaryDirectory() as copies:  # without links
-            self.report.counts["files"] += copy_files(folder, Path(copies), self.links, self.opened.roots)
+            self.report.counts["files"] += copy_files(folder, Path(copies), self.links, (self.opened.place,))
             send(copies)
 
     @staticmethod

@@ -8,7 +8,6 @@ what `push.py` uses for servers, whose database is not ours to write.
 import difflib
 import os
 import re
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from urllib.parse import quote
 
 from mlruns_tools.fixed_paths import (
     DATABASE,
-    MARKER,
     PATIENCE,
     TRACE_TAGS,
     Refused,
@@ -28,6 +26,7 @@ from mlruns_tools.fixed_paths import (
     copy_database,
     find_record,
     fix_paths,
+    repair_copy,
 )
 
 KNOWN = re.compile(  # tables that are brought, that MLflow derives, or that hold its own work
@@ -45,35 +44,25 @@ IN_EXPERIMENT = {"experiment_id": NEW.format("experiment", "experiment_id")}
 class Opened(NamedTuple):
     """A record that was opened for reading."""
 
-    place: Path  # its folder `mlruns`, in a work folder
-    database: Path
-    roots: tuple[Path, ...]  # where its files really lie
+    place: Path  # its folder `mlruns`, links resolved
+    database: Path  # a copy, with true locations
     problems: list[str]
 
 
 def open_source(source: Path, work: Path) -> Opened:
-    """A repaired copy of the record `source`, a zip or folder, in the empty folder `work`; the source is only read.
+    """The record `source`, a zip or folder, with help of the empty folder `work`; the source is only read.
 
-    A zip is unpacked. Of a folder the database is copied and the rest linked, or copied where links are not allowed.
-    Raises Refused without a record that can be read.
+    A zip is unpacked; of a folder the database alone is copied. Raises Refused without a record that can be read.
     """
-    work = work.resolve()
-    place = there = work / "mlruns"
     if source.is_file():
-        fix_paths(source, to=work)
-    else:
-        there, databases = find_record(source)
-        place.mkdir()
-        for database in databases:
-            copy_database(database, place / database.name)
-        if (there / MARKER).is_file():
-            shutil.copy(there / MARKER, place)
-        for path in there.iterdir():
-            if path.is_dir() and not path.name.endswith(".part") and path.resolve().is_relative_to(there.resolve()):
-                _link(path.resolve(), place / path.name)
-    place, databases = find_record(place)
+        fix_paths(source, to=work.resolve())
+        source = work.resolve() / "mlruns"
+    place, databases = find_record(source.resolve())
     one_database(databases, source)
-    return Opened(place, databases[0], (place, there), fix_paths(place).problems)
+    copy = work.resolve() / "copy"
+    copy.mkdir()
+    copy_database(databases[0], copy / DATABASE)
+    return Opened(place, copy / DATABASE, repair_copy(copy / DATABASE, place).problems)
 
 
 def one_database(databases: list[Path], record: Path) -> None:
@@ -87,13 +76,6 @@ def one_database(databases: list[Path], record: Path) -> None:
         raise Refused(
             f"{record} holds several databases ({', '.join(d.name for d in databases)}). Keep {DATABASE} alone."
         )
-
-
-def _link(path: Path, link: Path) -> None:
-    try:
-        link.symlink_to(path, target_is_directory=True)
-    except OSError:  # Windows without the right to make links
-        shutil.copytree(path, link, symlinks=True)
 
 
 def local_path(location: str) -> Path | None:

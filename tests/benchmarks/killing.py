@@ -98,7 +98,7 @@ def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, c
 
 
 def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
-    archive = pack(make_database(folder / "made" / "mlruns", runs))
+    archive = pack(make_database(folder / "made" / "mlruns", runs)).path
     seconds = span(command("fixed_paths", archive, "--to", folder / "first"), folder / "first")
     inside = whole = 0
     for number in range(count):
@@ -113,7 +113,7 @@ def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
 
 
 def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
-    archive = pack(make_database(folder / "mlruns", runs))
+    archive = pack(make_database(folder / "mlruns", runs)).path
     seconds = span(command("pack", folder / "mlruns"), folder)
     part = archive.with_name(archive.name + ".part")
     inside = whole = 0
