@@ -55,13 +55,12 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
         model = save_model(config.work / "model", fitted.module.network, fitted.module.codec, recipe, config.case)
         run.folder(model, "model")
         run.figure(plots.curves(fitted.history), "figures/curves.png")
-        epochs = len(fitted.history)
-        run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")}, epochs)
+        step = len(fitted.history) if sitting.tested else 0  # what was tested before stays in the history
+        run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")}, step)
         readings = Reader.load(model, choose_device(config)).read_prepared(data.test.images)
-        score = record_test(run, data, readings, epochs)
-        run.metrics({"train_seconds": time.perf_counter() - started}, epochs)
-    if not fitted.cut_short:
-        session.end(config)
+        score = record_test(run, data, readings, step)
+        run.metrics({"train_seconds": time.perf_counter() - started}, step)
+    session.pause(config) if fitted.cut_short else session.end(config)
     return Result(run.id, model, fitted.history, fitted.best, score, readings)
 
 
@@ -79,14 +78,11 @@ def _recorder(config: Config, run: TrackedRun) -> Callable[[dict[str, float]], N
     return record
 
 
-def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading], epochs: int) -> metrics.Score:
-    """Scores readings of the test side; records metrics, `predictions.csv` and figures of right and wrong readings.
-
-    The metrics' step is the number of epochs trained.
-    """
+def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading], step: int = 0) -> metrics.Score:
+    """Scores readings of the test side; records metrics, `predictions.csv` and figures of right and wrong readings."""
     truths, texts = data.test.texts, [reading.text for reading in readings]
     score = metrics.score(texts, truths)
-    run.metrics(score.metrics("test"), epochs)
+    run.metrics(score.metrics("test"), step)
     names = [relative_name(sample.path, data.source) for sample in data.test.samples]
     confidences = [f"{reading.confidence:.4f}" for reading in readings]
     right = [int(text == truth) for text, truth in zip(texts, truths, strict=True)]

@@ -42,6 +42,7 @@ class Session:
 
     id: str  # a tag of its MLflow run
     resume: Path | None  # the checkpoint to go on from; None: from the beginning
+    tested: bool  # in an earlier sitting, which time or disk cut short
 
 
 def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Session:
@@ -57,13 +58,19 @@ def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Ses
         folder.parent.mkdir(parents=True)
         found = {"id": uuid.uuid4().hex, "facts": facts}
         _write(folder, json.dumps(found, indent=1).encode())
-    return Session(found["id"], checkpoint(config))
+    return Session(found["id"], checkpoint(config), found.get("tested", False))
 
 
 def checkpoint(config: Config) -> Path | None:
     """The checkpoint of the work folder's unfinished training; None where it has none yet."""
     last = (config.work / STATE).with_name(LAST)
     return last if last.is_file() and last.with_name(Path(STATE).name).is_file() else None
+
+
+def pause(config: Config) -> None:
+    """Notes that a training which was cut short has been tested and may go on."""
+    state = config.work / STATE
+    _write(state, json.dumps(json.loads(state.read_text(encoding="utf-8")) | {"tested": True}, indent=1).encode())
 
 
 def end(config: Config) -> None:

@@ -56,7 +56,7 @@ def curves_drawn(page: Page, run_page: str, search: str) -> int:
     """How many charts with a line the run's metrics page shows for `search`."""
     open_tab(page, run_page, "model-metrics")
     page.get_by_placeholder("Search metric charts").fill(search)
-    page.locator(f"{CHARTS} path.js-line").first.wait_for()
+    page.locator(f"{CHARTS} path.js-line").first.wait_for(state="attached")  # a level line has no height to be seen by
     page.wait_for_timeout(1000)  # milliseconds, for the other charts
     return page.locator(CHARTS).count()
 
@@ -78,8 +78,9 @@ def download(page: Page) -> bytes:
 
 def main() -> None:
     with open_dashboard(Path(sys.argv[1])) as dashboard, chromium_page(dashboard.url) as page:
+        page.set_viewport_size({"width": 1280, "height": 1000})
         run_page = next(iter(dashboard.run_links().values())).rpartition("/")[0]
-        assert curves_drawn(page, run_page, "val_|loss"), "the newest run has no curve"
+        assert curves_drawn(page, run_page, "^(train_loss|val_)"), "the newest run has no curve"
         page.screenshot(path=PROJECT / "assets" / "metrics.png")
         assert shows(page, run_page, "model/model_weights.pth"), "the newest run has no weights"
         page.screenshot(path=PROJECT / "assets" / "artifacts.png")
