@@ -26,6 +26,7 @@ from helpers.data import CaptchaData
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
 AVERAGE = 0.98  # decay per step of the running average of the weights, which is what is validated and kept
 LAST, BEST = "last.ckpt", "best.ckpt"  # checkpoints, in the folder `checkpoints` of the work folder
+clock = time.monotonic  # seconds, by which time is limited
 SPARE = 2**26  # bytes, of the disk, beside twice what checkpoints and record take
 KAGGLE_HOURS = 11  # of training, of the 12 that a session may last
 PLATEAU_SHARE, PLATEAU_EPOCHS = 0.95, 3  # of validation images the network says nothing, for so many epochs on end
@@ -223,21 +224,21 @@ class Limits(Callback):
     """Ends a training in good time, before `hours` are over or the disk is full, so that it can be tested and packed."""
 
     def __init__(self, hours: float | None, work: Path) -> None:
-        self.end = time.monotonic() + 3600 * hours if hours else float("inf")
+        self.end = clock() + 3600 * hours if hours else float("inf")
         self.reserve = max(20.0, 0.05 * 3600 * hours) if hours else 0.0  # seconds, for figures and zip
         self.validation = 0.0  # seconds that the last one took
         self.work = work
         self.cut_short = False
 
     def on_validation_start(self, trainer: pl.Trainer, module: LitOCR) -> None:
-        self.started = time.monotonic()
+        self.started = clock()
 
     def on_validation_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
-        self.validation = time.monotonic() - self.started
+        self.validation = clock() - self.started
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         if self.end < float("inf"):
-            late = time.monotonic() > self.end - self.reserve - 3 * self.validation  # one more of it, and a test
+            late = clock() > self.end - self.reserve - 3 * self.validation  # one more of it, and a test
             self._stop_if(late, trainer, "the time of max_hours is used up")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:

@@ -21,6 +21,7 @@ BENCHMARKS = sorted(
 )
 ARGUMENTS = {
     "accuracy": "--folds 2 --seeds 0 --epochs 1 --recipes conv_ctc resnet18",
+    "killing_training": "--count 1 --epochs 2",
     "killing_merge": "--count 2 --runs 1 --size 1000",
     "gpu": "--epochs 1 --recipes conv_ctc --device cpu",
     "killing": "--count 1 --runs 40",
@@ -31,7 +32,7 @@ ARGUMENTS = {
     "throughput": "--epochs-measured 1 --recipes conv_ctc",
     "time_to": "--folds 2 --only 1 --epochs 1 --recipes conv_ctc",
 }
-WITHOUT_DATA = ("killing", "loading", "repairing", "killing_merge")
+WITHOUT_DATA = ("killing", "loading", "repairing", "killing_merge", "killing_training")
 
 
 @pytest.fixture(scope="module")

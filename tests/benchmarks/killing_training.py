@@ -1,0 +1,97 @@
+"""Trainings killed (SIGKILL) at random moments, each started again until it ends: what then stands in the record.
+
+    python -m tests.benchmarks.killing_training --count 10
+
+A training on a few synthetic captchas is run once without interruption. Then it is begun in a new folder, killed after a
+random part of the time that takes, begun again, and so on; the last start is left alone. Counted is what has to agree:
+one run, each epoch once, the values of the uninterrupted training.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from helpers.config import PROJECT
+from helpers.session import STATE
+from helpers.tracking import tracking_uri
+from tests.benchmarks.common import table
+
+CODE = """
+from helpers.config import Config
+from helpers.data import load_data
+from helpers.experiment import pack_record, train
+config = Config()
+train(config, load_data(config))
+pack_record(config)
+"""
+METRICS = ("train_loss", "val_loss", "val_cer", "test_exact", "test_cer")
+
+
+def start(work: Path, epochs: int) -> subprocess.Popen:
+    settings = {
+        "WORK": work,
+        "RECIPE": "conv_ctc",
+        "DATA": "synthetic:count=300,length=4,charset=0123456789,style=clean",
+    }
+    settings |= {"EPOCHS": epochs, "DEVICE": "cpu"}
+    environment = os.environ | {f"CAPTCHA_{name}": str(value) for name, value in settings.items()}
+    environment["OMP_NUM_THREADS"] = "1"
+    return subprocess.Popen([sys.executable, "-c", CODE], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
+
+
+def record(work: Path) -> tuple[list[str], list[list[tuple[int, float]]]]:
+    """(the status of every run, the histories of the first one)."""
+    client = MlflowClient(tracking_uri=tracking_uri(work / "mlruns"))
+    runs = client.search_runs([client.get_experiment_by_name("captcha-ocr").experiment_id])
+    histories = [[(p.step, p.value) for p in client.get_metric_history(runs[0].info.run_id, name)] for name in METRICS]
+    return [run.info.status for run in runs], histories
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--count", type=int, default=10, help="kills")
+    options.add_argument("--epochs", type=int, default=6)
+    options.add_argument("--seed", type=int, default=0, help="of the moments")
+    given = options.parse_args()
+    draw, rows, kills, round_ = random.Random(given.seed), [], 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.monotonic()
+        assert start(Path(folder) / "whole", given.epochs).wait() == 0
+        seconds = time.monotonic() - begun
+        statuses, expected = record(Path(folder) / "whole")
+        assert statuses == ["FINISHED"]
+        while kills < given.count:
+            work, moments, round_ = Path(folder) / str(round_), [], round_ + 1
+            for _ in range(draw.randint(1, 3)):
+                process, moment = start(work, given.epochs), draw.uniform(0.1, 1) * seconds
+                try:
+                    process.wait(moment)
+                    break  # it had ended before
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+                    moments.append(moment / seconds)
+                    if (work / "mlruns.zip").exists() and not (work / STATE).exists():
+                        break  # only the zip was cut short: the training is done
+            else:
+                assert start(work, given.epochs).wait() == 0
+            kills += len(moments)
+            statuses, found = record(work)
+            killed = ", ".join(f"{moment:.2f}" for moment in moments)
+            steps = all([s for s, _ in a] == [s for s, _ in b] for a, b in zip(found, expected, strict=True))
+            rows.append((killed, ", ".join(statuses), "yes" if steps else "NO", "yes" if found == expected else "NO"))
+            print(*rows[-1], sep="  ", flush=True)
+    print(f"\n{kills} kills; uninterrupted: {seconds:.0f} s")
+    table(("killed after (share of that)", "runs", "each epoch once", "values as uninterrupted"), rows)
+
+
+if __name__ == "__main__":
+    main()
