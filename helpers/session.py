@@ -52,7 +52,7 @@ def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Ses
     """
     facts = _key(facts, data)
     folder = config.work / STATE
-    found = _find(config, facts) if config.resume == "auto" else None
+    found = _find(config, facts) if config.resume == "auto" and not _by_torchrun() else None
     if found is None:
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.parent.mkdir(parents=True)
@@ -61,8 +61,15 @@ def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Ses
     return Session(found["id"], checkpoint(config), found.get("tested", False))
 
 
+def _by_torchrun() -> bool:
+    """Whether torchrun started this process: then others, perhaps on other hosts, do not see its checkpoints."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def checkpoint(config: Config) -> Path | None:
     """The checkpoint of the work folder's unfinished training; None where it has none yet."""
+    if _by_torchrun():
+        return None
     last = (config.work / STATE).with_name(LAST)
     return last if last.is_file() and last.with_name(Path(STATE).name).is_file() else None
 

@@ -124,6 +124,8 @@ def test_other_settings_or_captchas_begin_anew_and_so_does_off(tmp_path, monkeyp
     changed, said = begun(seed=1)
     assert not changed and "captchas" in said and "seed 0 there, 1 here" in said
     assert begun(resume="off") == (False, "")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "several hosts")
+    assert begun() == (False, "")
 
 
 def test_an_attached_output_is_gone_on_with(tmp_path, monkeypatch) -> None:
