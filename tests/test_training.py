@@ -1,5 +1,7 @@
 """Training: what is learned, which weights are kept, and what a person is told on the way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -249,3 +251,54 @@ def test_a_disk_nearly_full_ends_a_training(tmp_path, monkeypatch, capsys) -> No
     config, data = small(tmp_path, monkeypatch)
     assert len(fit(config, data).history) == 2  # when the first checkpoint, more than 500 bytes, has been written
     assert f"64 MiB are left on the disk of {config.work}" in capsys.readouterr().out
+
+
+def test_a_gpu_for_which_torch_has_no_kernels_is_not_used(monkeypatch) -> None:
+    """A P100: torch finds it, and the first computation fails."""
+    ones = torch.ones
+
+    def failing(*size: int, device: str = "cpu") -> torch.Tensor:
+        if device == "cuda":
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+        return ones(*size)
+
+    monkeypatch.setenv("CAPTCHA_DEVICE", "auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100-PCIE-16GB")
+    monkeypatch.setattr(torch, "ones", failing)
+    with pytest.warns(UserWarning, match="Tesla P100-PCIE-16GB cannot run this torch .*: using the CPU"):
+        assert training.choose_device(Config()) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 5), "16-mixed"), ((8, 0), "bf16-mixed"), ((9, 0), "bf16-mixed")]
+)
+def test_precision_is_what_the_gpu_computes_natively(capability, precision, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert training.choose_precision(Config(), "cuda") == precision
+
+
+def test_a_notebook_trains_in_one_process_and_a_script_in_one_per_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert training.choose_devices(Config(), "cuda") == 2 and training.choose_devices(Config(), "cpu") == 1
+    assert training.choose_devices(Config(devices=3), "cpu") == 3
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    assert training.choose_devices(Config(), "cuda") == 1
+
+
+def test_processes_share_every_batch_and_each_image_once(tmp_path, monkeypatch) -> None:
+    _, data = small(tmp_path, monkeypatch, recipe="conv_ctc")
+    whole, parts = [], []
+    for rank, of in ((0, 1), (0, 2), (1, 2)):
+        trainer = SimpleNamespace(
+            global_rank=rank, world_size=of, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+        )
+        data.trainer = trainer
+        loader = data.train_dataloader()
+        assert loader.order.batch_size == data.recipe.batch_size // of
+        (whole if of == 1 else parts).append(list(loader.order))
+        assert len(data.val_dataloader().order.groups) == 1
+        assert sum(map(len, data.val_dataloader().order)) == len(data.val)  # every process validates all
+    assert len(parts[0]) == len(parts[1]) == len(whole[0])
+    indices = [index for part in parts for batch in part for index in batch]
+    assert len(indices) == len(set(indices))
