@@ -112,8 +112,10 @@ assert module(images).shape[2] == module.codec.classes
 #
 # A network that starts with CTC alone learns first that saying nothing is cheap, and stays with it for long: the blank
 # plateau. So the first part of the training passes from a simpler loss, which spreads the characters evenly over the
-# columns, to CTC. What is validated after each epoch, and kept where it reads best, is a running average of the weights;
-# it is tested once and recorded as one MLflow run.
+# columns, to CTC. What is validated after each epoch is a running average of the weights. The latest one that reads as well
+# as the best, within what chance allows, is kept, tested once and recorded as one MLflow run.
+#
+# An interrupted training goes on in the same run when the notebook is run again with the same settings and captchas.
 
 # %%
 from helpers.experiment import pack_record, readings_figure, train

@@ -93,8 +93,10 @@ assert module(images).shape[1:] == (len(texts[0]), len(data.charset))
 # %% [markdown]
 # ## Training
 #
-# Cross-entropy per position. What is validated after each epoch, and kept where it reads best, is a running average of
-# the weights; it is tested once and recorded as one MLflow run.
+# Cross-entropy per position. What is validated after each epoch is a running average of the weights. The latest one that
+# reads as well as the best, within what chance allows, is kept, tested once and recorded as one MLflow run.
+#
+# An interrupted training goes on in the same run when the notebook is run again with the same settings and captchas.
 
 # %%
 from helpers.experiment import pack_record, readings_figure, train
