@@ -295,7 +295,7 @@ def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips would drown the epoch lines
     warnings.filterwarnings(
         "ignore",
-        message=".*LeafSpec.*|.*does not have many workers.*|.*sync_dist=True.*|Checkpoint directory .* exists",
+        message=".*LeafSpec.*|.*does not have many workers.*|.*sync_dist=True.*",
     )
     device = choose_device(config)
     devices = choose_devices(config, device)
@@ -320,7 +320,6 @@ def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer
             Checkpoints(folder),
         ],
         logger=False,
-        enable_checkpointing=True,
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,

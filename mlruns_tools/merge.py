@@ -155,7 +155,7 @@ def _stage(transfer: Transfer, place: Path, new: Path, report: Merged) -> None:
     """Copies the artifacts to the target's disk, so that they can be put in place at once."""
     links: list[str] = []
     for folder, to in transfer.folders.items():
-        report.counts["files"] += copy_files(folder, new / to, links, (place,))
+        report.counts["files"] += copy_files(folder, new / to, links, place)
     report.notes += [f"left out, a link out of the record: {link}" for link in links]
 
 

@@ -109,7 +109,7 @@ def _pack_all(
             packed.runs += connection.execute("SELECT count(*) FROM runs").fetchone()[0]
         _add(archive, copy, f"mlruns/{database.name}" if database.parent == root else database.name, packed)
     packed.runs += 0 if databases else len(list(root.glob("*/*/artifacts")))
-    for path in files_below(root, packed.links, (root,)):
+    for path in files_below(root, packed.links, root):
         if path not in databases and path not in others and not _is_litter(path.relative_to(root)):
             _add(archive, path, f"mlruns/{path.relative_to(root).as_posix()}", packed)
 
@@ -129,19 +129,19 @@ def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder
     for name in (DATABASE, MARKER):
         _add(archive, database.with_name(name), f"mlruns/{name}", packed)
     for here, there in transfer.folders.items():
-        for path in files_below(here, packed.links, (opened.place,)):
+        for path in files_below(here, packed.links, opened.place):
             _add(archive, path, f"mlruns/{there}/{path.relative_to(here).as_posix()}", packed)
 
 
-def files_below(folder: Path, links: list[str], roots: Sequence[Path]) -> Iterator[Path]:
-    """Files and empty folders in `folder`, sorted; `links` takes the links that lead out of `roots` and are not followed.
+def files_below(folder: Path, links: list[str], root: Path) -> Iterator[Path]:
+    """Files and empty folders in `folder`, sorted; `links` takes the links that lead out of `root` and are not followed.
 
     A link to a file inside stands for that file. A folder that vanishes meanwhile is passed over.
     """
-    reals = [root.resolve() for root in roots]
+    real = root.resolve()
 
     def inside(path: Path) -> bool:
-        return any(path.resolve().is_relative_to(real) for real in reals)
+        return path.resolve().is_relative_to(real)
 
     if not inside(folder):
         links.append(f"{folder} -> {folder.resolve()}")
@@ -158,10 +158,10 @@ def files_below(folder: Path, links: list[str], roots: Sequence[Path]) -> Iterat
             yield Path(here)
 
 
-def copy_files(folder: Path, to: Path, links: list[str], roots: Sequence[Path]) -> int:
+def copy_files(folder: Path, to: Path, links: list[str], root: Path) -> int:
     """Copies what `files_below` finds; returns the number of files."""
     count = 0
-    for path in files_below(folder, links, roots):
+    for path in files_below(folder, links, root):
         copy = to / path.relative_to(folder)
         if path.is_dir():
             copy.mkdir(parents=True, exist_ok=True)

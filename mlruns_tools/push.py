@@ -169,7 +169,7 @@ class _Push:
         if folder is None or not folder.is_relative_to(self.opened.place):
             raise Refused(f"run {self.old}: its artifacts at {location!r} lie outside the record")
         with tempfile.TemporaryDirectory() as copies:  # without links
-            self.report.counts["files"] += copy_files(folder, Path(copies), self.links, (self.opened.place,))
+            self.report.counts["files"] += copy_files(folder, Path(copies), self.links, self.opened.place)
             send(copies)
 
     @staticmethod
