@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 from matplotlib.figure import Figure
 from pytorch_lightning import __version__ as lightning_version
@@ -18,6 +19,7 @@ from helpers.samples import relative_name
 from helpers.tracking import TrackedRun, record_folder, record_link, track, tracking_server
 from helpers.training import choose_device, choose_precision, fit, is_helper
 from helpers.transforms import WHOLE
+from mlruns_tools.fixed_paths import Refused
 from mlruns_tools.pack import pack
 
 SHOWN = 12  # pictures in a figure
@@ -72,7 +74,10 @@ def _recorder(config: Config, run: TrackedRun) -> Callable[[dict[str, float]], N
         nonlocal packed
         run.epoch(row)
         if time.monotonic() - packed > REFRESHED and not tracking_server(config):
-            pack(record_folder(config))
+            try:
+                pack(record_folder(config))
+            except (Refused, OSError, BadZipFile) as error:  # no reason to end a training
+                print(f"the zip could not be made anew: {error}", flush=True)
             packed = time.monotonic()
 
     return record

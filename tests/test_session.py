@@ -14,7 +14,7 @@ from helpers.config import Config
 from helpers.data import load_data
 from helpers.experiment import Result, pack_record, train
 from helpers.tracking import TrackedRun, tracking_uri
-from mlruns_tools.fixed_paths import DATABASE
+from mlruns_tools.fixed_paths import DATABASE, Refused
 
 EPOCHS = 4
 ANEW = "the unfinished training in {}/copy is another one ({}): beginning anew\n"
@@ -165,12 +165,19 @@ def test_a_training_cut_short_by_time_is_tested_and_goes_on_later(tmp_path, monk
     assert steps == [0, EPOCHS]
 
 
-def test_the_zip_is_made_anew_during_a_long_training(tmp_path, monkeypatch) -> None:
+def test_the_zip_is_made_anew_during_a_long_training(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(experiment, "REFRESHED", -1)
     packed = []
     monkeypatch.setattr(experiment, "pack", lambda mlruns: packed.append(mlruns))
     trained(tmp_path, monkeypatch)
     assert packed == [tmp_path / "mlruns"] * EPOCHS
+
+    def full(mlruns: Path) -> None:
+        raise Refused("the disk is full")
+
+    monkeypatch.setattr(experiment, "pack", full)
+    assert len(trained(tmp_path, monkeypatch).history) == EPOCHS  # a zip that fails ends no training
+    assert capsys.readouterr().out.count("could not be made anew: the disk is full") == EPOCHS
     monkeypatch.undo()
     monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
     assert pack_record(Config()).is_file()
