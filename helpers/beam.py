@@ -1,4 +1,4 @@
-"""Prefix beam search: log-probabilities (T, K) in, the likeliest texts and their probabilities out, under constraints.
+"""Beam search: log-probabilities (T, K) in, the likeliest texts and their probabilities out, under constraints.
 
 A constraint is what a user knows of the texts: their length, a smaller charset, a pattern, or the list of valid ones.
 Source: Hannun et al. 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent
@@ -6,12 +6,12 @@ DNNs", https://arxiv.org/abs/1408.2873, algorithm 1, without a language model.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+NEVER = 2**31 - 1  # characters: more than any text has
 BEAM = 32  # prefixes kept in each frame, of those that lack the same number of characters
 
 
@@ -34,6 +34,7 @@ class Pattern:
     """
 
     TOKEN = re.compile(r"(?:\[(\^?)((?:\\.|[^]\\])+)\]|\\(.)|([^][(){}?*+|\\^$]))(?:\{(\d+)(?:(,)(\d+)?)?\}|([?*+]))?")
+    MEMBER = re.compile(r"(\\.|[^\\])-(\\.|[^\\])|\\.|.")
 
     def __init__(self, pattern: str, charset: str) -> None:
         # one part per character of the longest text: (characters, whether it may lack, whether it may repeat)
@@ -52,7 +53,7 @@ class Pattern:
     def _add(self, token: re.Match[str], pattern: str, charset: str) -> None:
         negated, members, escaped, plain, least, comma, most, sign = token.groups()
         if members:
-            members = re.sub(r"\\(.)", r"\1", re.sub(r"(.)-(.)", _spelled_out, members))
+            members = self.MEMBER.sub(_spelled_out, members)
         chosen = set(charset) if plain == "." else set(members or escaped or plain)
         characters = frozenset(set(charset) - chosen if negated else chosen & set(charset))
         if not characters:
@@ -86,18 +87,22 @@ class Pattern:
         return min(sum(not optional for _, optional, _ in self.parts[place:]) for place in state)
 
 
-def _spelled_out(bounds: re.Match[str]) -> str:
-    return re.escape("".join(map(chr, range(ord(bounds[1]), ord(bounds[2]) + 1))))
+def _spelled_out(member: re.Match[str]) -> str:
+    """What a member of a class stands for: a range such as `A-Z`, or a character, which may be escaped."""
+    first, last = member[1] or member[0], member[2] or member[0]
+    return "".join(map(chr, range(ord(first[-1]), ord(last[-1]) + 1)))
 
 
 class Words:
-    """A list of valid texts. Raises ValueError for an empty one."""
+    """A list of valid texts. Raises ValueError for an empty one, and for one that the charset, where given, cannot spell."""
 
     start = ""
 
-    def __init__(self, words: Iterable[str]) -> None:
+    def __init__(self, words: Iterable[str], charset: str | None = None) -> None:
         self.least: dict[str, int] = {}  # by beginning: characters to the end of the nearest word
         for word in words:
+            if charset is not None and not set(word) <= set(charset):
+                raise ValueError(f"{word!r} is no valid text: {charset!r} are the characters that can be read")
             for place in range(len(word) + 1):
                 missing = len(word) - place
                 self.least[word[:place]] = min(missing, self.least.get(word[:place], missing))
@@ -116,6 +121,102 @@ def of_length(low: int, high: int, charset: str) -> Pattern:
     return Pattern(f".{{{low},{high}}}", charset)
 
 
+def constrained(
+    charset: str,
+    length: int | str | None = None,
+    chars: str | None = None,
+    pattern: str | None = None,
+    words: Iterable[str] | None = None,
+) -> Constraint | None:
+    """What a user knows of the texts, as a constraint; None where nothing is given.
+
+    A `length` (5, or "4-6") or a smaller charset `chars` or both; else a `pattern`; else the list of valid texts,
+    `words`. Raises ValueError for other combinations and for what the charset cannot spell.
+    """
+    named = {"pattern": pattern, "words": words, "length": length, "chars": chars}
+    given = [name for name, value in named.items() if value is not None]
+    if len(given) > 1 and given != ["length", "chars"]:
+        raise ValueError(f"{' and '.join(given)} cannot be combined: only length and chars can, the others stand alone")
+    if pattern is not None:
+        return Pattern(pattern, charset)
+    if words is not None:
+        return Words(words, charset)
+    if not given:
+        return None
+    allowed = "".join(character for character in charset if chars is None or character in chars)
+    if not allowed:
+        raise ValueError(f"none of the characters {chars!r} is in the charset {charset!r}")
+    return Pattern(".*", allowed) if length is None else of_length(*_bounds(length), allowed)
+
+
+def _bounds(length: int | str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(length))
+    if match is None or int(match[1]) > int(match[2] or match[1]):
+        raise ValueError(f"length={length!r} cannot be used: give a number of characters, or a range such as 4-6")
+    return int(match[1]), int(match[2] or match[1])
+
+
+class Steps:
+    """The steps of a constraint over the whole charset, each state's computed once."""
+
+    def __init__(self, constraint: Constraint, charset: str) -> None:
+        self.constraint, self.charset = constraint, charset
+        self._known: dict[object, tuple[list[object], np.ndarray]] = {}
+
+    def __getitem__(self, state: object) -> tuple[list[object], np.ndarray]:
+        """The states behind each character, and how many characters each then lacks; NEVER: no valid text goes on so."""
+        if state not in self._known:
+            after = [self.constraint.step(state, character) for character in self.charset]
+            lacking = [NEVER if s is None else self.constraint.missing(s) for s in after]
+            self._known[state] = after, np.array(lacking)
+        return self._known[state]
+
+
+class Prefixes:
+    """The beginnings of texts that a beam holds, N of them, and what their states allow next."""
+
+    def __init__(self, texts: list[str], states: list[object], last: np.ndarray, lacking: np.ndarray) -> None:
+        self.texts, self.states = texts, states
+        self.last = last  # (N,), index of the last character in the charset, -1 for ""
+        self.lacking = lacking  # (N,), characters to the next valid text
+
+    @classmethod
+    def empty(cls, constraint: Constraint) -> "Prefixes":
+        return cls([""], [constraint.start], np.array([-1]), np.array([constraint.missing(constraint.start)]))
+
+    def chosen(
+        self, kept: np.ndarray, rows: np.ndarray, characters: np.ndarray, lacking: np.ndarray, steps: Steps
+    ) -> "Prefixes":
+        """The rows `kept` as they are, then the `rows` that each get one of the `characters`; `lacking` is theirs."""
+        old, grown = kept.tolist(), list(zip(rows.tolist(), characters.tolist(), strict=True))
+        texts = [self.texts[row] for row in old] + [self.texts[row] + steps.charset[c] for row, c in grown]
+        states = [self.states[row] for row in old] + [steps[self.states[row]][0][c] for row, c in grown]
+        return Prefixes(texts, states, np.concatenate([self.last[kept], characters]), lacking)
+
+    def lacking_longer(self, steps: Steps) -> np.ndarray:
+        """(N, K): characters to the next valid text, with one more character."""
+        return np.stack([steps[state][1] for state in self.states])
+
+    def parents(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, the rows of the prefixes one character shorter), of those that have one here."""
+        place = {text: row for row, text in enumerate(self.texts)}
+        pairs = [(row, place[text[:-1]]) for row, text in enumerate(self.texts) if text and text[:-1] in place]
+        rows, parents = np.array(pairs, dtype=int).reshape(-1, 2).T
+        return rows, parents
+
+
+def _best_of_each(scores: np.ndarray, lacking: np.ndarray, left: int, beam: int) -> np.ndarray:
+    """Places of the `beam` best scores among those that lack the same number of characters, which is `left` at most."""
+    possible = np.flatnonzero((lacking <= left) & (scores > -np.inf))
+    chosen = [possible[:0]]
+    for number in np.flatnonzero(np.bincount(lacking[possible])):
+        places = possible[lacking[possible] == number]
+        if len(places) > beam:
+            places = places[np.argpartition(-scores[places], beam - 1)[:beam]]
+        chosen.append(places)
+    return np.concatenate(chosen)
+
+
 def prefix_beam_search(
     log_probabilities: np.ndarray,
     charset: str,
@@ -132,52 +233,71 @@ def prefix_beam_search(
     """
     constraint = constraint or Pattern(".*", charset)
     scores = np.asarray(log_probabilities, dtype=np.float64)
-    T = len(scores)
-    states = {"": constraint.start}
-    lacking = {"": constraint.missing(constraint.start)}
-    beams = {"": (0.0, -np.inf)}  # log-probabilities of the paths so far: that end in a blank, that end in a character
+    steps, prefixes = Steps(constraint, charset), Prefixes.empty(constraint)
+    silent, spoken = np.zeros(1), np.full(1, -np.inf)  # (N,), of the paths so far that end in a blank, in a character
     for t, frame in enumerate(scores):
-        following: dict[str, list[float]] = defaultdict(lambda: [-np.inf, -np.inf])
-        for prefix, (silent, spoken) in beams.items():
-            entry = following[prefix]
-            entry[0] = np.logaddexp(entry[0], np.logaddexp(silent, spoken) + frame[blank])
-            for index, character in enumerate(charset):
-                score, longer = frame[index + 1], prefix + character
-                if prefix and prefix[-1] == character:  # goes on without a blank, begins anew behind one
-                    entry[1] = np.logaddexp(entry[1], spoken + score)
-                    before = silent
-                else:
-                    before = np.logaddexp(silent, spoken)
-                if longer not in states:
-                    states[longer] = constraint.step(states[prefix], character)
-                    lacking[longer] = T + 1 if states[longer] is None else constraint.missing(states[longer])
-                if lacking[longer] <= T - t - 1:
-                    entry_of_longer = following[longer]
-                    entry_of_longer[1] = np.logaddexp(entry_of_longer[1], before + score)
-        groups: dict[int, list[str]] = defaultdict(list)
-        for prefix in following:
-            if lacking[prefix] <= T - t - 1:
-                groups[lacking[prefix]].append(prefix)
-        kept = [p for g in groups.values() for p in sorted(g, key=lambda p: -np.logaddexp(*following[p]))[:beam]]
-        beams = {prefix: tuple(following[prefix]) for prefix in kept}
-    texts = [prefix for prefix in beams if lacking[prefix] == 0]
-    found = [(text, log_probability(scores, [charset.index(c) + 1 for c in text], blank)) for text in texts]
-    return sorted((pair for pair in found if pair[1] > -np.inf), key=lambda pair: (-pair[1], pair[0]))[:best]
+        N, last = len(silent), prefixes.last
+        both = np.logaddexp(silent, spoken)
+        longer = both[:, None] + frame[1:]  # (N, K - 1)
+        some = np.flatnonzero(last >= 0)
+        longer[some, last[some]] = silent[some] + frame[1 + last[some]]  # a doubled letter begins behind a blank
+        silent, spoken = both + frame[blank], spoken + frame[1 + last]
+        rows, parents = prefixes.parents()
+        spoken[rows] = np.logaddexp(spoken[rows], longer[parents, last[rows]])
+        longer[parents, last[rows]] = -np.inf  # counted where it stands
+        found = np.concatenate([np.logaddexp(silent, spoken), longer.ravel()])
+        lacking = np.concatenate([prefixes.lacking, prefixes.lacking_longer(steps).ravel()])
+        places = _best_of_each(found, lacking, len(scores) - t - 1, max(beam, best))
+        if not len(places):
+            return []
+        places.sort()  # those that stay as they are first
+        kept, new = places[places < N], places[places >= N]
+        prefixes = prefixes.chosen(kept, *divmod(new - N, len(charset)), lacking[places], steps)
+        silent = np.concatenate([silent[kept], np.full(len(new), -np.inf)])
+        spoken = np.concatenate([spoken[kept], found[new]])
+    texts = [text for text, lacking in zip(prefixes.texts, prefixes.lacking, strict=True) if lacking == 0]
+    ids = [[charset.index(character) + 1 for character in text] for text in texts]
+    exact = log_likelihoods(np.broadcast_to(scores, (len(texts), *scores.shape)), ids, blank)
+    return sorted(zip(texts, map(float, exact), strict=True), key=lambda pair: (-pair[1], pair[0]))[:best]
 
 
-def log_probability(log_probabilities: np.ndarray, ids: Sequence[int], blank: int = 0) -> float:
-    """log P(text) in nats: the sum over all alignments of the class ids with the frames of (T, K); minus the CTC loss.
+def position_beam_search(
+    log_probabilities: np.ndarray, charset: str, constraint: Constraint | None = None, best: int = 1, beam: int = BEAM
+) -> list[tuple[str, float]]:
+    """The same where position t of (T, K) is character t of the text; class = index. Exact without a constraint."""
+    constraint = constraint or Pattern(".*", charset)
+    scores = np.asarray(log_probabilities, dtype=np.float64)
+    steps, prefixes = Steps(constraint, charset), Prefixes.empty(constraint)
+    so_far = np.zeros(1)  # (N,), log-probability of each prefix
+    for t, position in enumerate(scores):
+        longer = (so_far[:, None] + position).ravel()  # (N * K)
+        lacking = prefixes.lacking_longer(steps).ravel()
+        places = _best_of_each(longer, lacking, len(scores) - t - 1, max(beam, best))
+        if not len(places):
+            return []
+        prefixes = prefixes.chosen(places[:0], *divmod(places, len(charset)), lacking[places], steps)
+        so_far = longer[places]
+    found = zip(prefixes.texts, so_far.tolist(), strict=True)
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:best]
 
+
+def log_likelihoods(scores: np.ndarray, ids: Sequence[Sequence[int]], blank: int = 0) -> np.ndarray:
+    """log P(text) in nats, (B,), of the class ids of B texts in log-probabilities (B, T, K); minus the CTC loss.
+
+    The sum over all alignments with the frames, over S = 2 * characters + 1 labels, the blanks among them.
     Source: Graves et al. 2006, "Connectionist Temporal Classification", section 4.1.
     """
-    labels = np.full(2 * len(ids) + 1, blank)
-    labels[1::2] = ids
-    skips = np.zeros(len(labels), dtype=bool)  # where the blank before a label may lack
-    skips[2:] = (labels[2:] != blank) & (labels[2:] != labels[:-2])
-    forward = np.full(len(labels), -np.inf)
-    forward[:2] = log_probabilities[0, labels[:2]]
-    for frame in log_probabilities[1:]:
-        stay, step = forward, np.concatenate([[-np.inf], forward[:-1]])
-        skip = np.where(skips, np.concatenate([[-np.inf, -np.inf], forward[:-2]])[: len(labels)], -np.inf)
-        forward = np.logaddexp(np.logaddexp(stay, step), skip) + frame[labels]
-    return float(np.logaddexp.reduce(forward[-2:]))
+    B, T, _ = scores.shape
+    labels = np.full((B, 2 * max(map(len, ids), default=0) + 1), blank)  # (B, S)
+    for row, text in zip(labels, ids, strict=True):
+        row[1 : 2 * len(text) : 2] = text
+    spoken = np.take_along_axis(scores, labels[:, None], 2)  # (B, T, S)
+    skips = np.full(labels.shape, -np.inf)  # 0 where the blank before a label may lack
+    skips[:, 2:][(labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])] = 0
+    forward = np.full((B, labels.shape[1] + 2), -np.inf)  # two places that no path reaches, then S labels
+    forward[:, 2:4] = spoken[:, 0, :2]
+    for t in range(1, T):
+        skip = forward[:, :-2] + skips
+        forward[:, 2:] = np.logaddexp(np.logaddexp(forward[:, 2:], forward[:, 1:-1]), skip) + spoken[:, t]
+    rows, ends = np.arange(B), np.array([2 * len(text) + 2 for text in ids], dtype=int)
+    return np.logaddexp(forward[rows, ends], forward[rows, ends - 1])

@@ -59,6 +59,9 @@ class Config:
     synthetic_count: int = 6000  # images of the default data set
     tiny: bool = False  # a smaller configuration of the same run: seconds instead of minutes
     model: str | None = None  # for reading and evaluation: a model folder or runs:/ID/model; None: the best run
+    runs: str | None = (
+        None  # to compare: ids or names, with commas between; None: the best, and others of its test side
+    )
 
     def __post_init__(self) -> None:
         given = environment(os.environ)

@@ -26,16 +26,18 @@ from helpers import plots
 from helpers.audit import RARE, Audit, audit
 from helpers.augment import BatchTransform
 from helpers.config import Config, on_kaggle
-from helpers.decoding import Picture, cache_file, decode, images_differ_in_shape, look_at
+from helpers.decoding import Picture, cache_file, decode, digest, images_differ_in_shape, look_at
 from helpers.kaggle import choose_data
 from helpers.pictures import UNREADABLE, DataError, first_names, open_picture
 from helpers.recipes import Recipe, get_recipe
 from helpers.samples import LISTS, SPLITS, TABLES, Sample, find_samples, one_spelling, relative_name
 from helpers.splits import on_two_sides, split_folds, split_sides
 from helpers.synthetic import Synthetic, make_captchas
-from helpers.transforms import WHOLE, as_seen, eval_transform, inked_columns, train_transform
+from helpers.transforms import eval_transform, train_transform
+from helpers.view import WHOLE, as_seen, inked_columns
 
 SHOWN = 24  # captchas on a contact sheet
+SPLIT_LIST = ("file", "text", "split", "content")  # of a run's split list; content: see `decoding.digest`
 LOOKED_AT = 400  # training pictures that tell where the margins are
 
 
@@ -253,9 +255,10 @@ class CaptchaData(pl.LightningDataModule):
             lines.append("figures of its sides flatter, since what was learned by heart counts as read")
         return "\n".join(lines)
 
-    def split_rows(self) -> list[tuple[str, str, str]]:
-        """(file, text, split) per sample; the file's name is relative to the source."""
-        return [(relative_name(s.path, self.source), s.text, side) for side in SPLITS for s in self.sides[side].samples]
+    def split_rows(self) -> list[tuple[str, str, str, str]]:
+        """What SPLIT_LIST name, per sample; the file's name is relative to the source."""
+        sides = ((side, sample) for side in SPLITS for sample in self.sides[side].samples)
+        return [(relative_name(s.path, self.source), s.text, side, s.content) for side, s in sides]
 
     def contact_sheet(self, shown: int = SHOWN) -> Figure:
         """Captchas of the training side with their texts."""
@@ -314,7 +317,8 @@ class Collection:
         good = [i for i, s in enumerate(self.samples) if relative_name(s.path, self.source) not in bad]
         if not good:
             raise DataError(f"{self.source} holds no captcha that can be used: {first_names(list(bad.items()))}")
-        return [self.samples[i] for i in good], [self.pictures[i].image for i in good], list(bad.items())
+        samples = [replace(self.samples[i], content=self.pictures[i].content) for i in good]
+        return samples, [self.pictures[i].image for i in good], list(bad.items())
 
 
 def collect(config: Config, recipe: Recipe | None = None, rare: int = RARE) -> Collection:
@@ -335,7 +339,7 @@ def collect(config: Config, recipe: Recipe | None = None, rare: int = RARE) -> C
         train = set(_training(config, samples))
         painted = enumerate(spec.pictures(workers=1, progress=False))
         recipe = _framed(recipe, (content for index, content in painted if index in train))
-        pictures = [look_at(content, *recipe.view) for content in spec.pictures()]
+        pictures = [replace(look_at(content, *recipe.view), content=digest(content)) for content in spec.pictures()]
     by_name = isinstance(source, Path) and (source.is_dir() or source.suffix.lower() not in TABLES | LISTS)
     return Collection(
         source, samples, pictures, recipe, audit(source, samples, pictures, recipe, config.charset, rare, by_name)

@@ -16,9 +16,9 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from helpers import pictures, transforms
+from helpers import pictures, view
 from helpers.pictures import UNREADABLE, open_picture, progress_bar, read_bytes, why
-from helpers.transforms import WHOLE, as_seen, prepare
+from helpers.view import WHOLE, as_seen, prepare
 
 NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
 
@@ -28,7 +28,7 @@ class Picture:
     """What one file turned out to be. Where it cannot be read, `problem` says why and the rest is empty."""
 
     problem: str = ""
-    content: str = ""  # digest of the file's bytes
+    content: str = ""  # `digest` of the file's bytes
     look: str = ""  # digest of the decoded pixels: equal for files that show the same
     format: str = ""  # by content, in Pillow's words, as is the mode
     mode: str = ""
@@ -57,14 +57,23 @@ def decode(
             content = read_bytes(path)
         except UNREADABLE as error:
             return Picture(problem=why(error))
-        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return known.get(digest) or replace(look_at(content, image_size, channels, keep_aspect, crop), content=digest)
+        key = digest(content)
+        return known.get(key) or replace(look_at(content, image_size, channels, keep_aspect, crop), content=key)
 
     with ThreadPoolExecutor() as pool:
         found = list(progress_bar(pool.map(one, paths), len(paths), "reading pictures"))
     if cache and any(picture.content and picture.content not in known for picture in found):
         _save(cache, found)
     return found
+
+
+def digest(content: bytes) -> str:
+    """By which a file is known whatever its name: BLAKE2b of its bytes, 128 bits, as `b2sum -l 128 FILE` prints it.
+
+    Of the bytes and not of the pixels, which for a JPEG depend on the version of the decoder: a record that was written
+    on one machine is compared with files on another.
+    """
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def look_at(
@@ -108,7 +117,7 @@ def cache_file(folder: Path, source: Path, *settings: object) -> Path:
 
 def _made_by() -> str:
     """What decides about pixels: Pillow and the code that prepares them."""
-    code = "".join(map(inspect.getsource, (pictures, transforms, look_at, _look)))
+    code = "".join(map(inspect.getsource, (pictures, view, look_at, _look)))
     return f"Pillow {PIL.__version__} {hashlib.blake2b(code.encode(), digest_size=8).hexdigest()}"
 
 

@@ -1,75 +1,159 @@
-"""Which model to judge, and on which captchas: the best run of the record, and only images it was not trained on."""
+"""Models on captchas that none of them was trained on: which of both to take, and what the models read."""
 
-import csv
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import Run
 
+from helpers.calibration import PRECISIONS, Acceptance, accept, acceptance_name
 from helpers.config import Config, as_source
-from helpers.data import CaptchaDataset, collect, load_data
+from helpers.data import CaptchaDataset, Collection, collect, load_data
 from helpers.experiment import train
-from helpers.pictures import DataError
+from helpers.pictures import DataError, first_names
 from helpers.reader import Reader
 from helpers.samples import relative_name
-from helpers.tracking import best_run, record_name, record_uri
+from helpers.seen import Captcha, SplitList, judge_on
+from helpers.spelling import Reading
+from helpers.synthetic import Synthetic
+from helpers.tracking import download_model, finished_runs, record_name, record_uri
 from helpers.transforms import eval_transform
 
+MOST = 4  # models that are judged where none is named
+SPLIT_FILE = "data/splits.csv"  # of a run
 
-def choose_run(config: Config) -> Run | None:
-    """The run with the best validation result; None where `config.model` names a model folder instead.
 
-    Where the record holds no finished run yet, one is trained first with this configuration.
+@dataclass(frozen=True)
+class Model:
+    """A model that is judged."""
+
+    name: str
+    reader: Reader
+    run: Run | None = None  # None: a model folder, of which nothing else is known
+    sides: SplitList | None = None  # None: what it was trained on is not known
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Models, the best by validation first, and what they read on captchas that none of them was trained on."""
+
+    models: list[Model]
+    test: CaptchaDataset  # images as the first model sees them
+    readings: list[list[Reading]]  # of each model, in the order of `test`
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.test)} captchas, read by"]
+        lines += [f"  {model.name}, out of {model.reader.spelling.charset}" for model in self.models]
+        return "\n".join(lines)
+
+
+def judge(config: Config) -> Trial:
+    """Lets the chosen models read what may judge them all; says what was chosen, what was left out, and why.
+
+    The captchas are the first run's test side where the source holds at least half of it, else all that `config.data`
+    names. What each run was trained on its split list tells (see `helpers.seen`); a model folder has none, which is
+    said. Where no runs are named, up to MOST with the same test side as the best one are judged. Raises DataError
+    where there is nothing to judge on, and where a run was trained on more than half of the captchas.
     """
+    runs = choose_runs(config)
+    first = _model(config, runs[0], runs) if runs else Model(str(config.model), Reader.load(str(config.model)))
+    config = _as_trained(config, first.run)
+    found = collect(config, first.reader.recipe)
+    captchas = [
+        Captcha(relative_name(sample.path, found.source), sample.text, picture.content)
+        for sample, picture in zip(found.samples, found.pictures, strict=True)
+    ]
+    places, asked = _asked(found, captchas, first)
+    models = [first, *_others(config, first, runs, [captchas[place] for place in places])]
+    for model in models:
+        if model.sides is None:
+            print(f"whether {model.name} was trained on some of them is not recorded")
+        else:
+            rest = judge_on([captchas[place] for place in places], asked, model.name, model.sides, _remedy(model))
+            places = [places[index] for index in rest]
+    if not places:
+        raise DataError(f"nothing is left of {asked} to judge on: {_remedy(first)}")
+    test = CaptchaDataset(
+        [found.pictures[place].image for place in places],
+        [found.samples[place] for place in places],
+        eval_transform(first.reader.recipe.mean, first.reader.recipe.std),
+    )
+    for model in models:
+        if unknown := sorted(set("".join(test.texts)) - set(model.reader.spelling.charset)):
+            beyond = sum(not set(text).isdisjoint(unknown) for text in test.texts)
+            print(f"{model.name} cannot read {beyond} of the {len(test)} texts: it does not know {''.join(unknown)}")
+    sources = _sources(found, places)
+    return Trial(models, test, [model.reader.read(sources) for model in models])
+
+
+def acceptances(trial: Trial) -> list[Acceptance]:
+    """What the thresholds that the first run chose on its validation side give here; none where it recorded none."""
+    known = trial.models[0].run.data.metrics if trial.models[0].run else {}
+    names = {precision: f"{acceptance_name(precision)}_threshold" for precision in PRECISIONS}
+    confidences = [reading.confidence for reading in trial.readings[0]]
+    right = [reading.text == text for reading, text in zip(trial.readings[0], trial.test.texts, strict=True)]
+    return [accept(precision, known[name], confidences, right) for precision, name in names.items() if name in known]
+
+
+def choose_runs(config: Config) -> list[Run]:
+    """The finished runs that `config.runs` or `config.model` (runs:/ID/model) names, else all; the best by validation first.
+
+    Runs that were trained on `config.data` come before others. None where `config.model` is a model folder. Where the
+    record holds no finished run yet, one is trained with this configuration. Raises DataError for names of no run.
+    """
+    named = [word.strip() for word in (config.runs or "").split(",") if word.strip()]
     if config.model is not None:
-        return None
-    if best_run(config) is None:
+        if named:
+            raise DataError(f"model={config.model!r} and runs={config.runs!r} are both given: name one of them")
+        if not config.model.startswith("runs:/"):
+            return []
+        named = [config.model.split("/")[1]]
+    if not named and not finished_runs(config):
         print(f"no finished run in {record_name(config)} yet: training one")
         train(config, load_data(config))
-    return best_run(config)
+    found = finished_runs(config)
+    chosen = {_the_one(word, found, config).info.run_id for word in named}
+    if named:
+        return [run for run in found if run.info.run_id in chosen]
+    return sorted(found, key=lambda run: run.data.params.get("data") != str(config.data))
 
 
-def load_reader(config: Config, run: Run | None) -> Reader:
-    """The reader of a run, or of the model folder that `config.model` names."""
-    return Reader.load(f"runs:/{run.info.run_id}/model" if run else str(config.model))
+def _the_one(word: str, runs: Sequence[Run], config: Config) -> Run:
+    """The run of that name or id; the beginning of an id suffices."""
+    matches = [run for run in runs if run.info.run_name == word or run.info.run_id.startswith(word)]
+    if len(matches) == 1:
+        return matches[0]
+    listed = first_names([f"{run.info.run_id[:8]} {run.info.run_name}" for run in matches or runs] or ["none"], 10)
+    raise DataError(
+        f"{word!r} names {len(matches) or 'no'} finished runs of {record_name(config)}: give the id of one of"
+        f" {listed.partition(': ')[2]}"
+    )
 
 
-def unseen(config: Config, run: Run | None, reader: Reader) -> CaptchaDataset:
-    """Captchas that the model may be judged on: the run's own test side, or images that stand in none of its sides.
+def _model(config: Config, run: Run, among: Sequence[Run]) -> Model:
+    """A run's model; its name with the beginning of its id where others have the same."""
+    name, run_id = run.info.run_name, run.info.run_id
+    if sum(other.info.run_name == name for other in among) > 1:
+        name = f"{name} ({run_id[:8]})"
+    return Model(name, Reader.load(download_model(f"runs:/{run_id}/model", config)), run, _split_list(config, run))
 
-    They come from `config.data`, else from where the run's data lay. Says what was chosen and why. A model folder
-    carries no list of what it was trained on, so that all images are taken, with a warning. Raises DataError where
-    every image was used in training.
-    """
-    if config.data is None and run is None:
-        raise DataError("name labelled captchas to judge the model on: CAPTCHA_DATA or Config(data=...)")
-    config = _as_trained(config, run)
-    found = collect(config, reader.recipe)
-    source, samples = found.source, found.samples
-    chosen = range(len(samples))
-    if run is None:
-        print(f"all {len(samples)} images of {source}; whether the model was trained on some of them is not recorded")
-    else:
-        sides = _split_list(config, run)
-        side_of = [sides.get(relative_name(sample.path, source)) for sample in samples]
-        own = set(side_of) != {None}
-        wanted = "test" if own else None
-        print(f"{'the test side' if own else 'images the run has never seen'}: {source}")
-        chosen = [index for index, side in enumerate(side_of) if side == wanted]
-    if not chosen:
-        raise DataError(f"{source} holds no image that the model was not trained on")
-    for index in chosen:
-        if problem := found.pictures[index].problem:
-            print(f"left out: {samples[index].path.name} ({problem})")
-    good = [index for index in chosen if not found.pictures[index].problem]
-    transform = eval_transform(reader.recipe.mean, reader.recipe.std)
-    return CaptchaDataset([found.pictures[i].image for i in good], [samples[i] for i in good], transform)
+
+def _split_list(config: Config, run: Run) -> SplitList | None:
+    """What the run recorded about its captchas; None where it did not."""
+    uri, where = f"runs:/{run.info.run_id}", record_uri(config)
+    if SPLIT_FILE not in [file.path for file in list_artifacts(f"{uri}/data", tracking_uri=where)]:
+        return None
+    return SplitList(Path(download_artifacts(f"{uri}/{SPLIT_FILE}", tracking_uri=where)))
 
 
 def _as_trained(config: Config, run: Run | None) -> Config:
     """The configuration with the run's data and the run's way to find texts, where it names none of its own."""
-    params = run.data.params if run else {}
-    default = Config()
+    if run is None:
+        if config.data is None:
+            raise DataError("name labelled captchas to judge the model on: CAPTCHA_DATA or Config(data=...)")
+        return config
+    params, default = run.data.params, Config()
     names = ("label_pattern", "case", "file_column", "label_column")
     as_then = {
         name: params[name] for name in names if name in params and getattr(config, name) == getattr(default, name)
@@ -77,9 +161,46 @@ def _as_trained(config: Config, run: Run | None) -> Config:
     return replace(config, data=config.data or as_source(params["data"]), **as_then)
 
 
-def _split_list(config: Config, run: Run) -> dict[str, str]:
-    """The side of every file, as the run recorded it."""
-    uri = f"runs:/{run.info.run_id}/data/splits.csv"
-    path = download_artifacts(uri, tracking_uri=record_uri(config))
-    with open(path, encoding="utf-8", newline="") as file:
-        return {row["file"]: row["split"] for row in csv.DictReader(file)}
+def _asked(found: Collection, captchas: Sequence[Captcha], first: Model) -> tuple[list[int], str]:
+    """(the places of the readable captchas that are asked for, what they are in words)."""
+    own = first.sides.in_test(captchas) if first.sides else []
+    if first.sides and own and 2 * len(own) >= len(first.sides.test):
+        places, asked = own, f"the test side of run {first.name}"
+        gone = len(first.sides.test) - len(own)
+        print(f"{asked}: {len(own)} of {len(captchas)} captchas of {found.source}" + f"; {gone} are gone" * (gone > 0))
+    else:
+        places, asked = [*range(len(captchas))], str(found.source)
+        print(f"all {len(captchas)} captchas of {asked}")
+    if bad := [f"{captchas[place].file} ({p})" for place in places if (p := found.pictures[place].problem)]:
+        print(f"left out, as they cannot be read: {first_names(bad)}")
+    return [place for place in places if not found.pictures[place].problem], asked
+
+
+def _remedy(model: Model) -> str:
+    alone = f", or judge it alone on its own test side (CAPTCHA_RUNS={model.run.info.run_id[:8]})" if model.run else ""
+    return f"name captchas that it has not seen (CAPTCHA_DATA){alone}"
+
+
+def _others(config: Config, first: Model, runs: Sequence[Run], captchas: Sequence[Captcha]) -> list[Model]:
+    """The runs judged beside the first one: those that were named, else those of its test side that saw no captcha."""
+    if config.runs:
+        return [_model(config, run, runs) for run in runs[1:]]
+    others: list[Model] = []
+    for run in runs[1:] if first.run and first.sides else ():
+        if run.data.params.get("n_test") == first.run.data.params.get("n_test") and len(others) < MOST - 1:
+            sides = _split_list(config, run)
+            if sides and sides.has_test_side_of(first.sides) and not sides.seen(captchas).leaked:
+                others.append(_model(config, run, runs))
+    if passed := len(runs[1:]) - len(others):
+        print(
+            f"not judged: {passed} other finished run{'s' * (passed > 1)}; CAPTCHA_RUNS names those to judge, by id or name"
+        )
+    return others
+
+
+def _sources(found: Collection, places: Sequence[int]) -> list[Path | bytes]:
+    """The pictures as any reader takes them: files, or the content of those that are made in memory."""
+    if isinstance(found.source, Path):
+        return [found.samples[place].path for place in places]
+    painted = [*Synthetic.parse(found.source).pictures()]
+    return [painted[place] for place in places]

@@ -6,23 +6,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
 from matplotlib.figure import Figure
 from pytorch_lightning import __version__ as lightning_version
 from torch import __version__ as torch_version
 
-from helpers import metrics, plots, session
-from helpers.codec import Reading
+from helpers import breakdown, confidence_plots, metrics, plots, session
+from helpers.answers import Answers, answers_of
+from helpers.calibration import Bin, Calibration, Point, calibrate, fit_temperature, reliability, risk_coverage
 from helpers.config import Config, on_kaggle
-from helpers.data import CaptchaData, CaptchaDataset
-from helpers.reader import Reader, save_model
+from helpers.data import SPLIT_LIST, CaptchaData, CaptchaDataset
+from helpers.model import reader_of, save_model
+from helpers.reader import Reader
 from helpers.samples import relative_name
+from helpers.serving import make_servable
+from helpers.spelling import Reading
 from helpers.tracking import TrackedRun, record_folder, record_link, track, tracking_server
 from helpers.training import choose_device, choose_precision, fit, is_helper
-from helpers.transforms import WHOLE
+from helpers.view import WHOLE
 from mlruns_tools.fixed_paths import Refused
 from mlruns_tools.pack import pack
 
 SHOWN = 12  # pictures in a figure
+POINTS = 200  # of a risk-coverage curve in its table
 REFRESHED = 600  # seconds after which the zip is made anew
 
 
@@ -36,6 +42,7 @@ class Result:
     best: dict[str, float]  # the row of the epoch whose weights were kept
     score: metrics.Score
     readings: list[Reading]  # of data.test, in its order
+    calibration: Calibration  # how far their confidences can be trusted
 
 
 def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Result:
@@ -54,16 +61,23 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
         run.code(notebook)
         _record_data(run, data)
         fitted = fit(config, data, _recorder(config, run), sitting.resume)
-        model = save_model(config.work / "model", fitted.module.network, fitted.module.codec, recipe, config.case)
-        run.folder(model, "model")
+        network, codec, device = fitted.module.network, fitted.module.codec, choose_device(config)
+        validation = answers_of(reader_of(network, codec, recipe, device, config.case), data.val)
+        temperature = fit_temperature(validation.confidences, validation.right)
+        model = save_model(config.work / "model", network, codec, recipe, config.case, temperature)
+        run.folder(make_servable(model), "model")
         run.figure(plots.curves(fitted.history), "figures/curves.png")
         step = len(fitted.history) if sitting.tested else 0  # what was tested before stays in the history
         run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")}, step)
-        readings = Reader.load(model, choose_device(config)).read_prepared(data.test.images)
+        test = answers_of(Reader.load(model, device), data.test)
+        readings, calibration = test.readings(temperature), calibrate(validation, test, temperature)
         score = record_test(run, data, readings, step)
+        record_calibration(run, data.test, test, calibration, step)
         run.metrics({"train_seconds": time.perf_counter() - started}, step)
+        name = data.source.name if isinstance(data.source, Path) else data.source
+        print(run.registered({"recipe": recipe.name, "data": name, "n_val": len(data.val)}), flush=True)
     session.pause(config) if fitted.cut_short else session.end(config)
-    return Result(run.id, model, fitted.history, fitted.best, score, readings)
+    return Result(run.id, model, fitted.history, fitted.best, score, readings, calibration)
 
 
 def _recorder(config: Config, run: TrackedRun) -> Callable[[dict[str, float]], None]:
@@ -84,7 +98,7 @@ def _recorder(config: Config, run: TrackedRun) -> Callable[[dict[str, float]], N
 
 
 def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading], step: int = 0) -> metrics.Score:
-    """Scores readings of the test side; records metrics, `predictions.csv` and figures of right and wrong readings."""
+    """Scores readings of the test side; records metrics, `predictions.csv`, tables and figures of what is right and wrong."""
     truths, texts = data.test.texts, [reading.text for reading in readings]
     score = metrics.score(texts, truths)
     run.metrics(score.metrics("test"), step)
@@ -95,7 +109,31 @@ def record_test(run: TrackedRun, data: CaptchaData, readings: Sequence[Reading],
     run.table(header, list(zip(names, truths, texts, confidences, right, strict=True)), "predictions.csv")
     run.figure(readings_figure(data.test, readings), "figures/readings.png")
     run.figure(plots.confusion_bars(metrics.confusions(texts, truths)), "figures/confusions.png")
+    run.figure(plots.confusion_matrix(texts, truths), "figures/confusion_matrix.png")
+    for name, (break_down, row) in breakdown.TABLES.items():
+        run.table(row._fields, break_down(texts, truths), f"tables/{name}.csv")
     return score
+
+
+def record_calibration(
+    run: TrackedRun, captchas: CaptchaDataset, test: Answers, calibration: Calibration, step: int = 0
+) -> None:
+    """Records how far confidences of the test side can be trusted, and where the network looked when it was least sure."""
+    run.metrics(calibration.metrics("test"), step)
+    run.text(f"{calibration}\n", "tables/calibration.txt")
+    temperature = calibration.temperature
+    before, after = test.confidences(), test.confidences(temperature)
+    run.table(Bin._fields, reliability(after, test.right), "tables/reliability.csv")
+    points = risk_coverage(after, test.right)
+    shown = np.unique(np.linspace(0, len(points) - 1, min(len(points), POINTS)).round().astype(int))
+    run.table(Point._fields, [points[place] for place in shown], "tables/risk_coverage.csv")
+    named = {"temperature 1": before, f"temperature {temperature:.2f}": after}
+    run.figure(confidence_plots.reliability_diagram(named, test.right), "figures/reliability.png")
+    curve = confidence_plots.risk_coverage_curve(after, test.right, calibration.acceptances)
+    run.figure(curve, "figures/risk_coverage.png")
+    least = int(after.argmin())
+    if (frames := test.frames(least, temperature)) is not None:
+        run.figure(confidence_plots.looked_at(captchas.images[least], *frames), "figures/looked_at.png")
 
 
 def readings_figure(test: CaptchaDataset, readings: Sequence[Reading], shown: int = SHOWN) -> Figure:
@@ -115,7 +153,7 @@ def readings_figure(test: CaptchaDataset, readings: Sequence[Reading], shown: in
 
 
 def _record_data(run: TrackedRun, data: CaptchaData) -> None:
-    run.table(("file", "text", "split"), data.split_rows(), "data/splits.csv")
+    run.table(SPLIT_LIST, data.split_rows(), "data/splits.csv")
     if data.bad:
         run.table(("file", "reason"), data.bad, "data/bad_files.csv")
     if data.audit:

@@ -57,7 +57,9 @@ def build(owner: str, data: Sequence[str], to: Path, offline: bool = False, whee
 def embedded(name: str) -> dict:
     """The notebook with cells, before its setup, that write the files it needs."""
     notebook = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-    cells = notebook["cells"]
+    cells = [
+        cell | _unrun(cell) for cell in notebook["cells"]
+    ]  # another machine's outputs would pass for the session's
     setup = next(i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith("## Setup"))
     files = needed_files(name)
     made = sorted({str(Path(FOLDER, file).parent.as_posix()) for file in files})
@@ -150,6 +152,10 @@ def _download(folder: Path, lines: Iterable[str], python: str) -> None:
         raise RuntimeError(
             f"cannot fetch wheels of {', '.join(lines)} (--no-wheels builds without):\n{done.stderr[-1000:]}"
         )
+
+
+def _unrun(cell: dict) -> dict:
+    return {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
 
 
 def _cell(kind: str, label: str, source: str) -> dict:

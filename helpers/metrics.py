@@ -11,6 +11,7 @@ from rapidfuzz.distance import Levenshtein
 
 Z = 1.96  # standard normal quantile of a two-sided 95 % interval
 RESAMPLES = 1000
+SIGNIFICANT = 0.05  # p below which a difference is called more than chance
 
 
 def exact_match(readings: Sequence[str], truths: Sequence[str]) -> float:
@@ -78,6 +79,12 @@ def align(reading: str, truth: str) -> list[tuple[str, str]]:
     return [pair for true, read in slices for pair in zip_longest(true, read, fillvalue="")]
 
 
+def pairs(readings: Sequence[str], truths: Sequence[str]) -> list[tuple[str, str]]:
+    """(reading, truth) of every captcha; ValueError for no data, unequal numbers or an empty truth."""
+    _check(readings, truths)
+    return list(zip(readings, truths, strict=True))
+
+
 def confusions(readings: Sequence[str], truths: Sequence[str]) -> Counter[tuple[str, str]]:
     """How often which (true, read) characters differ; ('x', '') is an x not read, ('', 'x') one read from nothing."""
     _check(readings, truths)
@@ -143,6 +150,83 @@ def score(readings: Sequence[str], truths: Sequence[str], seed: int = 0) -> Scor
         exact_casefold=exact_match(*folded),
         cer_casefold=character_error_rate(*folded),
     )
+
+
+def right_of(readings: Sequence[str], truths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """(how many are read right, of how many), in all, with case folded, and with and without doubled letters."""
+    _check(readings, truths)
+    both = [*zip(readings, truths, strict=True)]
+    kinds = {
+        "all": both,
+        "all, case folded": [(reading.casefold(), truth.casefold()) for reading, truth in both],
+        "with doubled letters": [pair for pair in both if has_doubled(pair[1])],
+        "without doubled letters": [pair for pair in both if not has_doubled(pair[1])],
+    }
+    return {name: (sum(a == b for a, b in chosen), len(chosen)) for name, chosen in kinds.items() if chosen}
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two readers, A and B, on the same captchas: how many both, only one or neither read right, and McNemar's p."""
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    p: float  # of a difference this large or larger where neither reader is better
+
+    def in_words(self, a: str = "A", b: str = "B", p: float | None = None) -> str:
+        """What the numbers allow to say; `p` stands in for the test's own where it was corrected for several tests."""
+        p = self.p if p is None else p
+        n, differ = self.both + self.only_a + self.only_b + self.neither, self.only_a + self.only_b
+        (low, high), right = wilson_interval(self.both + self.only_a, n), self.both + self.only_a
+        (low_b, high_b), right_b = wilson_interval(self.both + self.only_b, n), self.both + self.only_b
+        if not differ:
+            where = f"they differ on no captcha; {_p_value(p)}: nothing tells them apart here"
+        else:
+            meaning = "hardly chance" if p < SIGNIFICANT else "chance alone explains such a difference"
+            where = (
+                f"they differ on {differ} captcha{'s' * (differ > 1)}: {self.only_a} only {a}, {self.only_b} only {b};"
+                f" {_p_value(p)}: {meaning}"
+            )
+        return (
+            f"{a} reads {right} of {n} ({100 * right / n:.1f} %; {100 * low:.1f} to {100 * high:.1f}),"
+            f" {b} {right_b} of {n} ({100 * right_b / n:.1f} %; {100 * low_b:.1f} to {100 * high_b:.1f}); {where}"
+        )
+
+
+def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> PairedTest:
+    """Whether two readers of the same captchas differ by more than chance; the exact test, for any number of captchas.
+
+    Only captchas that one of the two reads right count: without a difference each of them falls to A or B like a coin,
+    and p is the two-sided binomial probability of a split this uneven or more. 1 where they differ on no captcha.
+    Source: Q. McNemar, Psychometrika 12 (1947) 153-157; the exact form, A. Agresti, Categorical Data Analysis (2002) 10.1.
+    """
+    if len(a_right) != len(b_right) or not len(a_right):
+        raise ValueError(f"{len(a_right)} and {len(b_right)} verdicts: the same captchas, at least one, are expected")
+    counts = Counter((bool(a), bool(b)) for a, b in zip(a_right, b_right, strict=True))
+    only_a, only_b = counts[True, False], counts[False, True]
+    term, tail = 1, 0  # whole numbers: n choose k, and their sum up to the smaller count
+    for k in range(min(only_a, only_b) + 1):
+        tail, term = tail + term, term * (only_a + only_b - k) // (k + 1)
+    p = min(1.0, 2 * tail / 2 ** (only_a + only_b))
+    return PairedTest(counts[True, True], only_a, only_b, counts[False, False], p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values of several tests, corrected so that the chance of even one false alarm stays what it says.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    """
+    corrected, highest = list(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def _p_value(p: float) -> str:
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
 
 
 def _percent(share: float, digits: int) -> str:

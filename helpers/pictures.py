@@ -13,9 +13,16 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-import simplejpeg
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+
+try:  # neither is needed to read with an ONNX file
+    import simplejpeg
+except ModuleNotFoundError:  # then a damaged JPEG that Pillow decodes in part passes as a whole one
+    simplejpeg = None
+try:
+    from tqdm import tqdm
+except ModuleNotFoundError:  # then long work shows no bar
+    tqdm = None
 
 T = TypeVar("T")
 
@@ -130,7 +137,7 @@ def open_picture(source: Path | bytes) -> Image.Image:
     """The picture, decoded whole, by its content and not its name.
 
     Raises what UNREADABLE lists where it is damaged: for a PNG wherever a checksum is wrong, for a JPEG wherever the
-    decoder has to guess. Pillow alone would give a half-decoded picture for many of these.
+    decoder has to guess, which simplejpeg tells. Pillow alone would give a half-decoded picture for many of these.
     """
     content = source if isinstance(source, bytes) else read_bytes(source)
     if not content:
@@ -143,7 +150,7 @@ def open_picture(source: Path | bytes) -> Image.Image:
         if b"IEND\xaeB`\x82" not in content:
             raise OSError("image file is truncated: its end is missing")
         picture = Image.open(io.BytesIO(content))
-    elif picture.format in ("JPEG", "MPO"):
+    elif picture.format in ("JPEG", "MPO") and simplejpeg:
         simplejpeg.decode_jpeg(content, "CMYK" if picture.mode == "CMYK" else "GRAY", strict=True)
     picture.load()
     return picture
@@ -166,7 +173,7 @@ def is_picture(path: Path) -> bool:
 def progress_bar(items: Iterable[T], count: int, doing: str) -> Iterable[T]:
     """The items, with a bar on standard error where they take longer than two seconds; a line each ten in a log."""
     pace = 0.5 if sys.stderr.isatty() else 10  # seconds
-    return tqdm(items, doing, count, delay=2, mininterval=pace, file=sys.stderr)
+    return items if tqdm is None else tqdm(items, doing, count, delay=2, mininterval=pace, file=sys.stderr)
 
 
 def why(error: Exception) -> str:

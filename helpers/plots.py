@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.metrics import confusion_matrix as count_pairs
 
-from helpers.metrics import align
+from helpers.metrics import align, wilson_interval
 
 NOTHING = "(nothing)"  # the side of an alignment where no character stands
 GAP = "·"  # the same, inside a line of text
@@ -86,6 +86,29 @@ def compare_runs(metrics: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
     return figure
 
 
+def shares(rows: Mapping[str, tuple[int, int]], title: str, what: str) -> Figure:
+    """Shares with their 95 % Wilson intervals, one row each from the top: {name: (right, of how many)}.
+
+    `what` names the rows' axis. The shares axis ends at 0 and 1 only where an interval comes near it.
+    """
+    figure = NotebookFigure(figsize=(8, 1.4 + 0.45 * max(len(rows), 2)), layout="constrained")
+    axes = figure.subplots()
+    for row, (right, n) in enumerate(rows.values()):
+        low, high = wilson_interval(right, n)
+        errors = [[right / n - low], [high - right / n]]
+        axes.errorbar(
+            right / n, row, xerr=errors, fmt=MARKERS[row % len(MARKERS)], color=f"C{row}", capsize=5, markersize=7
+        )
+        label = f"{100 * right / n:.1f} % ({right} of {n})"
+        axes.annotate(label, (right / n, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    axes.set_ylim(len(rows) - 0.4, -0.8)
+    axes.set(title=title, xlabel="share of captchas (0 to 1), with its 95 % interval", ylabel=what)
+    axes.margins(x=0.15)
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
 def samples_grid(images: Sequence[np.ndarray], texts: Sequence[str], columns: int = 4) -> Figure:
     """Each picture, uint8 (H, W, C) with C 1 or 3, with its text above."""
     figure, grid = _picture_grid(images, columns, lines=1, texts=texts)
@@ -154,7 +177,10 @@ def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
     true, read = zip(*((true or NOTHING, read or NOTHING) for true, read in pairs), strict=True)
     labels = sorted({*true, *read}, key=lambda label: (label == NOTHING, label))
     shares = count_pairs(true, read, labels=labels, normalize="true")  # (K, K)
-    side = max(4.0, 0.3 * len(labels) + 2)  # inches
+    side = min(
+        11.0, max(4.0, 0.3 * len(labels) + 2)
+    )  # inches; wider, and nothing could be read where it is shown small
+    cell = 72 * (side - 1.5) / len(labels)  # points
     figure = NotebookFigure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(shares, display_labels=labels)
@@ -162,11 +188,19 @@ def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
     for row, column in zip(*np.nonzero(shares), strict=True):  # numbers, since shades alone tell too little
         share = shares[row, column]
         shade = "white" if share > 0.5 else "black"
-        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=shade, fontsize=7)
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=shade, fontsize=min(7, 0.5 * cell))
     axes.set(title="Characters as read (percent of the true ones)", xlabel="read character", ylabel="true character")
-    axes.set_xticklabels(labels, rotation=90 if NOTHING in labels else 0, family="monospace", parse_math=False)
-    axes.set_yticklabels(labels, family="monospace", parse_math=False)
+    style = {"family": "monospace", "fontsize": min(10, 0.8 * cell), "parse_math": False}
+    axes.set_xticklabels(labels, rotation=90 if NOTHING in labels else 0, **style)
+    axes.set_yticklabels(labels, **style)
     return figure
+
+
+def show(axes: Axes, image: np.ndarray, name: str = "the image") -> None:
+    """A picture, gray on the whole scale from 0 to 255; ValueError unless it is uint8 (H, W, C) with C 1 or 3."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ValueError(f"{name} is {image.dtype} {image.shape}: uint8 (H, W, 1) or (H, W, 3) is expected")
+    axes.imshow(image.squeeze(2) if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
 
 
 def _picture_grid(
@@ -174,9 +208,6 @@ def _picture_grid(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with one picture per axes, in rows of `columns`, and room for `lines` of text above each."""
     _check(images=images, **lists)
-    for index, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-            raise ValueError(f"image {index} is {image.dtype} {image.shape}: uint8 (H, W, 1) or (H, W, 3) is expected")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     heights, widths = ({image.shape[axis] for image in images} for axis in (0, 1))
@@ -185,9 +216,9 @@ def _picture_grid(
         figsize=(2.8 * columns + 0.4, rows * (picture + 0.18 * lines + 0.2) + 0.8), layout="constrained"
     )
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, image in zip(grid, images, strict=False):
-        axes.imshow(image.squeeze(2) if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        axes.set(xticks=[], yticks=[])
+    for index, image in enumerate(images):
+        show(grid[index], image, f"image {index}")
+        grid[index].set(xticks=[], yticks=[])
     for axes in grid[len(images) :]:
         axes.remove()
     figure.supxlabel(f"width ({_span(widths)} pixels)", fontsize=9)

@@ -1,71 +1,98 @@
-"""A trained model on disk, and reading with it: pictures in, texts with confidence out. Every evaluation goes through here.
+"""Reading with a trained model: pictures in, texts with confidence out. Evaluation, command line and service all do this.
 
-On the command line: `python -m helpers.reader MODEL IMAGE_OR_FOLDER... [--score]`.
+Reading needs numpy and Pillow, and what runs the network: torch for a model folder, ONNX Runtime for a `.onnx` file.
+On the command line: `python -m helpers.reader MODEL IMAGE_OR_FOLDER...`, see `command_line.py`.
 """
 
-import argparse
-import csv
 import json
-import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
 
-from helpers import metrics
-from helpers.codec import Codec, Reading
+from helpers.beam import Constraint, constrained
 from helpers.config import Config
-from helpers.pictures import UNREADABLE, DataError, list_pictures, open_picture, why
-from helpers.recipes import RECIPES, Recipe
-from helpers.samples import LISTS, TABLES, Sample, find_samples, one_spelling, sample_text
-from helpers.transforms import WHOLE, eval_transform, prepare
+from helpers.pictures import UNREADABLE, list_pictures, open_picture, why
+from helpers.samples import one_spelling
+from helpers.spelling import CTCSpelling, PositionSpelling, Reading, Spelling
+from helpers.view import WHOLE, normalise, prepare
+
+if TYPE_CHECKING:
+    from helpers.recipes import Recipe
 
 WEIGHTS, DESCRIPTION = "model_weights.pth", "model.json"
 BATCH_SIZE = 64  # images
 
+Source = str | Path | bytes | Image.Image | np.ndarray  # of one picture, or a folder or zip of them
+Engine = Callable[[np.ndarray], np.ndarray]  # the network: float32 (B, C, H, W) to logits (B, T, K)
 
-def save_model(folder: Path, network: nn.Module, codec: Codec, recipe: Recipe, case: str = "keep") -> Path:
-    """Writes the weights as plain tensors and, as JSON, all that is needed to build the same reader again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    torch.save(weights, folder / WEIGHTS)
-    description = {
-        "recipe": recipe.name,
-        "charset": codec.charset,
-        "text_length": codec.length,  # in characters; null: any
-        "case": case,  # that texts were brought to
-        "image_size": recipe.image_size,  # (height, width), pixels
-        "aspect": recipe.aspect,
-        "crop": recipe.crop or WHOLE,  # the columns read, (left, right) in shares of the width
-        "mean": recipe.mean,
-        "std": recipe.std,
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-    }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
-    return folder
+
+@dataclass(frozen=True)
+class Description:
+    """All that is needed to read with a network, as `model.json` and the metadata of an ONNX file hold it."""
+
+    recipe: str
+    charset: str
+    text_length: int | None  # in characters; None: any
+    image_size: tuple[int, int]  # (height, width), pixels
+    mean: tuple[float, ...]  # one per channel, of images in [0, 1]
+    std: tuple[float, ...]
+    case: str = "keep"  # that texts were brought to
+    aspect: str = "squeeze"
+    crop: tuple[float, float] = WHOLE  # the columns read, (left, right) in shares of the width
+    codec: str = ""  # "ctc" or "positions"
+    temperature: float = 1.0  # by which logits are divided, so that the confidence is right as often as it says
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, where: object) -> "Description":
+        """From JSON; ValueError that names `where` it stands if it is none of ours. Older ones lack the newer fields."""
+        try:
+            facts = {name: value for name, value in json.loads(text).items() if name in {f.name for f in fields(cls)}}
+            made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{where} does not describe a model of this project: {error}") from None
+        return made
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    @property
+    def view(self) -> tuple[tuple[int, int], int, bool, tuple[float, float]]:
+        """How a picture is prepared: the arguments of `view.prepare`."""
+        return self.image_size, len(self.mean), self.aspect == "keep", self.crop
+
+    def spelling(self) -> Spelling:
+        """What the network's logits spell."""
+        by_position = self.codec == "positions" or (not self.codec and self.recipe == "resnet18")
+        return (PositionSpelling if by_position else CTCSpelling)(self.charset, self.text_length)
 
 
 class Reader:
-    """Reads captchas with a trained model: `Reader.load(folder).read(images)`."""
+    """Reads captchas with a trained model: `Reader.load(model).read(images)`."""
 
-    def __init__(
-        self, network: nn.Module, codec: Codec, recipe: Recipe, device: str = "cpu", case: str = "keep"
-    ) -> None:
-        self.network = network.to(device).eval()
-        self.codec, self.recipe, self.device, self.case = codec, recipe, device, case
-        self.transform = eval_transform(recipe.mean, recipe.std)
+    def __init__(self, engine: Engine, description: Description) -> None:
+        self.engine, self.description = engine, description
+        self.spelling = description.spelling()
+        self.temperature, self.case = description.temperature, description.case
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "cpu") -> "Reader":
-        """From a model folder, or from a run of the local record as `runs:/<run id>/model`.
+    def load(cls, model: str | Path, device: str = "cpu", threads: int | None = None) -> "Reader":
+        """From a model folder, a run of the local record as `runs:/<run id>/model`, or an ONNX file.
 
-        Raises FileNotFoundError where there is no model, ValueError where it was written for another project version.
+        `device` is torch's; an ONNX file is read on the CPU, with `threads`, see `OnnxEngine`. Raises FileNotFoundError
+        where there is no model, ValueError where it was written for another project version, ModuleNotFoundError where
+        what runs it is not installed.
         """
+        if Path(model).suffix == ".onnx":
+            from helpers.onnx_model import load_onnx  # not above: it uses what is written here
+
+            return load_onnx(Path(model), threads)
         if str(model).startswith("runs:"):
             from helpers.tracking import download_model  # not above: reading from a folder needs no MLflow
 
@@ -73,121 +100,111 @@ class Reader:
         folder = Path(model)
         for name in (DESCRIPTION, WEIGHTS):
             if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} holds no {name}: name a model folder or runs:/RUN_ID/model")
-        facts = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if facts["recipe"] not in RECIPES:
-            raise ValueError(f"{folder / DESCRIPTION} names the recipe {facts['recipe']!r}; known are {[*RECIPES]}")
-        recipe = replace(
-            RECIPES[facts["recipe"]],
-            image_size=tuple(facts["image_size"]),
-            mean=tuple(facts["mean"]),
-            std=tuple(facts["std"]),
-            fit_width=False,
-            aspect=facts.get("aspect", "squeeze"),
-            crop=tuple(facts.get("crop", WHOLE)),
-        )
-        codec = recipe.codec(facts["charset"], facts["text_length"])
-        network = recipe.network(codec)
-        network.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-        return cls(network, codec, recipe, device, facts.get("case", "keep"))
+                raise FileNotFoundError(
+                    f"{folder} holds no {name}: name a model folder, runs:/RUN_ID/model or an ONNX file"
+                )
+        description = Description.parse((folder / DESCRIPTION).read_text(encoding="utf-8"), folder / DESCRIPTION)
+        from helpers.model import load_network  # not above: a reader of ONNX files needs no torch
 
-    def read(self, images: Sequence[str | Path | Image.Image | np.ndarray]) -> list[Reading]:
-        """One reading per image, in order; images are paths, PIL pictures or uint8 arrays (H, W) or (H, W, C).
+        return cls(load_network(folder, description, device), description)
 
-        Raises ValueError that names the image which cannot be read.
+    @property
+    def recipe(self) -> "Recipe":
+        """The recipe as it was trained. Needs torch."""
+        from helpers.model import recipe_of
+
+        return recipe_of(self.description)
+
+    def read(
+        self, images: Source | Iterable[Source], constraint: Constraint | None = None, best: int = 0
+    ) -> list[Reading]:
+        """One reading per picture, in order: of paths, folders, zips, bytes of a picture file, PIL pictures, uint8 arrays.
+
+        A folder or zip stands for all its pictures in natural order; arrays are (H, W) or (H, W, C). A picture that
+        cannot be read gives a reading with an error. With `best` every reading has as many alternatives, itself first;
+        `constraint` is what `constraint()` gives.
         """
-        readings: list[Reading] = []
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = enumerate(images[start : start + BATCH_SIZE], start)
-            readings += self.read_prepared([self._prepared(image, index) for index, image in batch])
-        return readings
+        return list(self.stream(images, constraint, best))
 
-    def read_prepared(self, images: Sequence[np.ndarray]) -> list[Reading]:
-        """One reading per image, in order; images are what `transforms.prepare` gave, such as those of a CaptchaDataset."""
-        readings: list[Reading] = []
-        for start in range(0, len(images), BATCH_SIZE):
-            tensors = [self.transform(image=image)["image"] for image in images[start : start + BATCH_SIZE]]
-            read: dict[int, Reading] = {}
-            for width in sorted({tensor.shape[2] for tensor in tensors}):  # a batch has one width
-                places = [place for place, tensor in enumerate(tensors) if tensor.shape[2] == width]
-                batch = torch.stack([tensors[place] for place in places]).to(self.device)  # (B, C, H, W)
-                with torch.inference_mode():
-                    read |= zip(places, self.codec.read(self.network(batch)), strict=True)
-            readings += [read[place] for place in range(len(tensors))]
-        return readings
+    def constraint(
+        self,
+        length: int | str | None = None,
+        chars: str | None = None,
+        pattern: str | None = None,
+        words: Iterable[str] | None = None,
+    ) -> Constraint | None:
+        """What is known of the texts, as `beam.constrained` has it, over the model's charset and in its case.
 
-    def _prepared(self, image: str | Path | Image.Image | np.ndarray, index: int) -> np.ndarray:
+        A model of texts of one length keeps to it where only `chars` are given.
+        """
+        if chars is not None and length is None and pattern is None and words is None:
+            length = self.spelling.length
+        chars, pattern = (None if text is None else one_spelling(text, self.case) for text in (chars, pattern))
+        words = None if words is None else [one_spelling(word, self.case) for word in words]
+        return constrained(self.spelling.charset, length, chars, pattern, words)
+
+    def stream(
+        self, images: Source | Iterable[Source], constraint: Constraint | None = None, best: int = 0
+    ) -> Iterator[Reading]:
+        """The same one by one, with no more than a batch of pictures in memory."""
+        sources = enumerate(pictures_of(images))
+        while chosen := list(islice(sources, BATCH_SIZE)):
+            names = [str(s) if isinstance(s, str | Path) else f"image {place}" for place, s in chosen]
+            prepared = [self._prepared(source) for _, source in chosen]
+            good = [image for image in prepared if not isinstance(image, str)]
+            read = iter(self.read_prepared(good, constraint, best))
+            for name, image in zip(names, prepared, strict=True):
+                reading = Reading("", 0.0, error=image) if isinstance(image, str) else next(read)
+                yield replace(reading, name=name)
+
+    def read_prepared(
+        self, images: Sequence[np.ndarray], constraint: Constraint | None = None, best: int = 0
+    ) -> list[Reading]:
+        """One reading per image, in order; images are what `view.prepare` gave, such as those of a CaptchaDataset."""
+        readings: dict[int, Reading] = {}
+        for places, logits in self._batches(images):
+            readings |= zip(places, self.spelling.read(logits, self.temperature, constraint, best), strict=True)
+        return [readings[place] for place in range(len(images))]
+
+    def logits(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the network says of each prepared image, (T, K)."""
+        said: dict[int, np.ndarray] = {}
+        for places, logits in self._batches(images):
+            said |= zip(places, logits, strict=True)
+        return [said[place] for place in range(len(images))]
+
+    def _batches(self, images: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """(places of images, their logits (B, T, K)): a batch has one width."""
+        for start in range(0, len(images), BATCH_SIZE):
+            chosen = range(start, min(start + BATCH_SIZE, len(images)))
+            for width in sorted({images[place].shape[1] for place in chosen}):
+                places = [place for place in chosen if images[place].shape[1] == width]
+                mean, std = self.description.mean, self.description.std
+                batch = np.stack([normalise(images[place], mean, std) for place in places])  # (B, C, H, W)
+                yield places, self.engine(batch)
+
+    def _prepared(self, source: Source) -> np.ndarray | str:
+        """The picture as the network sees it, or why it cannot be read."""
         try:
-            if isinstance(image, np.ndarray):
-                picture = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+            if isinstance(source, np.ndarray):
+                picture = Image.fromarray(source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source)
+            elif isinstance(source, Image.Image):
+                picture = source
             else:
-                picture = image if isinstance(image, Image.Image) else open_picture(Path(image))
-            return prepare(picture, *self.recipe.view)
+                picture = open_picture(source if isinstance(source, bytes) else Path(source))
+            return prepare(picture, *self.description.view)
         except UNREADABLE as error:
-            name = image if isinstance(image, str | Path) else f"image {index}"
-            raise ValueError(f"cannot read {name}: {why(error)}") from error
+            return why(error)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: CSV on standard output, everything else on standard error. Exit 1 where a picture was unreadable."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.reader", description="Read captchas with a trained model.")
-    parser.add_argument("model", help="a model folder, or runs:/RUN_ID/model of the record under CAPTCHA_WORK")
-    parser.add_argument("images", nargs="+", type=Path, help="pictures, folders or zips of them, tables or lists")
-    parser.add_argument(
-        "--score", action="store_true", help="the texts are known, from names or a table: say how many were read right"
-    )
-    parser.add_argument("--label-pattern", help="with --score: regex on the file-name stem whose group 1 is the text")
-    parser.add_argument(
-        "--case", choices=("keep", "upper", "lower"), help="of the known texts; default: as in training"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        reader = Reader.load(options.model)
-        settings = Config()
-        pattern = options.label_pattern or settings.label_pattern
-        case = options.case or (settings.case if settings.case != "keep" else reader.case)
-        paths, others, truths = [], [], {}
-        for source in options.images:
-            labelled = options.score or source.suffix.lower() in TABLES | LISTS
-            if labelled and (source.is_dir() or source.suffix.lower() in TABLES | LISTS | {".zip"}):
-                samples = find_samples(source, pattern, case, settings.file_column, settings.label_column)
-            else:
-                found = list_pictures(source)[0] if source.is_dir() or source.suffix.lower() == ".zip" else [source]
-                samples = [Sample(path, one_spelling(sample_text(path, pattern), case)) for path in found]
-            paths += [sample.path for sample in samples]
-            truths |= {sample.path: sample.text for sample in samples}
-            if source.is_dir() or source.suffix.lower() == ".zip":
-                others += list_pictures(source)[1]
-    except (DataError, FileNotFoundError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
-    for path in others:
-        print(f"skipped {path}: not a picture by its suffix", file=sys.stderr)
-    read, failed = _write_csv(reader, paths)
-    if options.score and read:
-        texts = [reading.text for _, reading in read]
-        print(metrics.score(texts, [truths[path] for path, _ in read]), file=sys.stderr)
-    return 1 if failed or not read else 0
-
-
-def _write_csv(reader: Reader, paths: Sequence[Path]) -> tuple[list[tuple[Path, Reading]], int]:
-    """Prints `path,text,confidence` per picture, batch by batch; names on standard error what cannot be read."""
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["path", "text", "confidence"])
-    read: list[tuple[Path, Reading]] = []
-    failed = 0
-    for start in range(0, len(paths), BATCH_SIZE):
-        good: list[tuple[Path, Image.Image]] = []
-        for path in paths[start : start + BATCH_SIZE]:
-            try:
-                good.append((path, open_picture(path)))
-            except UNREADABLE as error:
-                print(f"skipped {path}: {why(error)}", file=sys.stderr)
-                failed += 1
-        for (path, _), reading in zip(good, reader.read([picture for _, picture in good]), strict=True):
-            table.writerow([path, reading.text, f"{reading.confidence:.4f}"])
-            read.append((path, reading))
-    return read, failed
+def pictures_of(images: Source | Iterable[Source]) -> Iterator[Source]:
+    """One source per picture: folders and zips opened, a single source as one."""
+    for source in [images] if isinstance(images, Source) else images:
+        holds_many = isinstance(source, str | Path) and (Path(source).is_dir() or Path(source).suffix.lower() == ".zip")
+        yield from list_pictures(Path(source))[0] if holds_many else [source]
 
 
 if __name__ == "__main__":
+    from helpers.command_line import main
+
     sys.exit(main())

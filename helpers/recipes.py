@@ -10,7 +10,7 @@ from torch import nn
 from helpers import networks
 from helpers.codec import Codec, CTCCodec, FixedLengthCodec
 from helpers.config import Config
-from helpers.transforms import WHOLE
+from helpers.view import WHOLE
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

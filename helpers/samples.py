@@ -40,6 +40,7 @@ class Sample:
     path: Path
     text: str
     side: str | None = None
+    content: str = ""  # `decoding.digest` of the picture's file, once it was read
 
 
 def find_samples(

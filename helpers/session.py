@@ -88,7 +88,8 @@ def end(config: Config) -> None:
 
 def _key(facts: Mapping[str, object], data: CaptchaData) -> dict[str, str]:
     """What must agree: settings as text, and a hash of every file's name, text and side."""
-    texts = hashlib.sha256(json.dumps(data.split_rows()).encode()).hexdigest()
+    rows = [(name, text, side) for name, text, side, _ in data.split_rows()]
+    texts = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     return {name: str(value) for name, value in facts.items() if name not in FREE} | {"captchas": texts}
 
 

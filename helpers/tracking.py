@@ -24,8 +24,11 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
 
 from helpers.config import PROJECT, Config
+from helpers.registry import register
+from mlruns_tools.dashboard import quieten
 from mlruns_tools.dashboard import store_uri as tracking_uri
 from mlruns_tools.fixed_paths import DATABASE, Refused, write_marker
 from mlruns_tools.pack import pack
@@ -114,6 +117,13 @@ class TrackedRun:
     def folder(self, folder: Path, path: str) -> None:
         self.client.log_artifacts(self.id, str(folder), path)
 
+    def registered(self, facts: Mapping[str, object]) -> str:
+        """Registers the model of the run, see `registry.register`; a sentence for a person, also where that fails."""
+        try:
+            return register(self.client, self.id, facts)
+        except MlflowException as error:  # a server may keep no models; no reason to call the training failed
+            return f"the model is recorded with its run, but was not registered: {error}"
+
     def code(self, notebook: str | None) -> None:
         """The source that trained: helpers, requirements and the notebook's script."""
         files = [*sorted((PROJECT / "helpers").glob("*.py")), PROJECT / "requirements.txt"]
@@ -171,6 +181,7 @@ def _on_disk(config: Config) -> tuple[MlflowClient, str]:
     mlruns = record_folder(config)
     mlruns.mkdir(parents=True, exist_ok=True)
     (mlruns / DATABASE).touch()
+    quieten()
     location = (mlruns / "artifacts").as_uri()
     with chdir(mlruns.parent):  # a new database files MLflow's own default experiment under the current folder
         client = MlflowClient(tracking_uri=tracking_uri(mlruns))
@@ -213,18 +224,20 @@ def _sigterm_as_exit() -> Iterator[None]:
 
 def best_run(config: Config, metric: str = "val_exact") -> Run | None:
     """The finished run with the highest validation metric in the record, or None where there is none."""
+    return next(iter(finished_runs(config, metric)), None)
+
+
+def finished_runs(config: Config, metric: str = "val_exact") -> list[Run]:
+    """The finished runs of the record, from the highest validation metric on, newer ones first where it is the same."""
     server = tracking_server(config)
     if not server and not (record_folder(config) / DATABASE).is_file():
-        return None
+        return []
     client = server_client(server) if server else MlflowClient(tracking_uri=record_uri(config))
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:
-        return None
-    finished = "attributes.status = 'FINISHED'"
-    runs = client.search_runs(
-        [experiment.experiment_id], finished, order_by=[f"metrics.best_{metric} DESC"], max_results=1
-    )
-    return runs[0] if runs else None
+        return []
+    finished, order = "attributes.status = 'FINISHED'", [f"metrics.best_{metric} DESC", "attributes.start_time DESC"]
+    return [*client.search_runs([experiment.experiment_id], finished, order_by=order)]
 
 
 def download_model(uri: str, config: Config) -> str:

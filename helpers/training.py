@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from helpers import metrics
-from helpers.codec import Codec, Reading
+from helpers.codec import Codec
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
+from helpers.spelling import Reading
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
 AVERAGE = 0.98  # decay per step of the running average of the weights, which is what is validated and kept

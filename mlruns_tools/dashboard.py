@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import tempfile
 import time
 import urllib.request
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -226,14 +228,39 @@ def runs_table(mlruns: Path) -> list[dict[str, Any]]:
 
 
 def histories(mlruns: Path, metric: str, most: int = 6) -> dict[str, list[tuple[int, float]]]:
-    """{run: [(step, value), ...]} of a metric, for the newest runs that have it."""
-    client = _client(mlruns)
+    """{run: [(step, value), ...]} of a metric, for the newest runs that have it; of namesakes, with the id's beginning."""
+    client, rows = _client(mlruns), runs_table(mlruns)
+    names = [row["run"] for row in rows]
     found = {}
-    for row in runs_table(mlruns):
-        if metric in row and len(found) < most:
-            history = client.get_metric_history(row["id"], metric)
-            found[f"{row['run']} ({row['id'][:8]})"] = sorted((point.step, point.value) for point in history)
+    for row in [row for row in rows if metric in row][:most]:
+        history = client.get_metric_history(row["id"], metric)
+        name = row["run"] if names.count(row["run"]) == 1 else f"{row['run']} ({row['id'][:8]})"
+        found[name] = sorted((point.step, point.value) for point in history)
     return found
+
+
+def shortened(rows: Sequence[Mapping[str, Any]], most: int = 26) -> list[dict[str, str]]:
+    """The rows of `runs_table` for a page: ids and numbers as far as they tell, of a path the name, of long texts the end."""
+    return [{key: _short(key, value, most) for key, value in row.items()} for row in rows]
+
+
+def _short(key: str, value: object, most: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    text = str(value)[:8] if key == "id" else str(value)
+    text = text if len(text) <= most else re.sub(r"^.*[/\\](?=.)", ".../", text)
+    return text if len(text) <= most else f"...{text[3 - most :]}"
+
+
+def artifacts(mlruns: Path, run_id: str) -> dict[str, list[str]]:
+    """{folder: names of its files} of what a run keeps, at any depth; "." for what lies in no folder."""
+    client, ahead = _client(mlruns), [""]
+    found: dict[str, list[str]] = {}
+    while ahead:
+        for info in client.list_artifacts(run_id, ahead.pop() or None):
+            folder, _, name = info.path.rpartition("/")
+            ahead.append(info.path) if info.is_dir else found.setdefault(folder or ".", []).append(name)
+    return {folder: sorted(found[folder]) for folder in sorted(found)}
 
 
 def arguments() -> argparse.Namespace:
@@ -278,9 +305,14 @@ def _client(mlruns: Path) -> "MlflowClient":
     from mlflow import MlflowClient
 
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    for name in ("mlflow.store.db.utils", "alembic"):  # they tell each table that they make
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten()
     return MlflowClient(store_uri(mlruns))
+
+
+def quieten() -> None:
+    """Keep MLflow from telling of each table that it makes in a new database."""
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def in_notebook() -> bool:

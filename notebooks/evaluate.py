@@ -7,10 +7,10 @@
 # ---
 
 # %% [markdown]
-# # How good is it, and where is it wrong?
+# # How good is it, and is it better than another?
 #
-# Chooses the best run of the record by its validation result, or the model that `model` names, and judges it on captchas
-# that it was not trained on.
+# Chooses runs of the record, or the model that `model` names, and judges them on captchas that none of them was trained on.
+# Each heading is a question; the cell below it answers with numbers and one figure.
 
 # %% [markdown]
 # ## Setup
@@ -38,49 +38,68 @@ kaggle.prepare()
 # %% [markdown]
 # ## Configuration
 #
-# `model` names a model folder or is left out for the best run; `data` names other captchas than the run's own.
+# `runs` names the runs to judge, by id or name; left out, the best one by its validation result is taken, and others that were
+# tested on the same captchas. `model` names a model folder instead, `data` other captchas than the best run's test side.
 
 # %% tags=["parameters"]
 from helpers.config import Config
 
-config = Config()  # for example Config(model="work/model", data="new-captchas")
+config = Config()  # for example Config(runs="4f2a91c0, wide net", data="new-captchas")
 print(config)
 
 # %% [markdown]
-# ## Which model, which captchas
+# ## Which models, on which captchas?
+#
+# What a model was trained on is no test for it. The split list of each run tells which images and texts that were; they
+# are left out and named, and where they are most of the captchas, the cell refuses.
 
 # %%
-from helpers import evaluation, metrics, plots
-from helpers.experiment import readings_figure
+from helpers import evaluation
 
 kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
-run = evaluation.choose_run(config)
-reader = evaluation.load_reader(config, run)
-test = evaluation.unseen(config, run, reader)
-print(run.info.run_name if run else config.model, "-", len(test), "captchas out of", reader.codec.charset)
+trial = evaluation.judge(config)
+print(trial)
+test, readings = trial.test, trial.readings[0]  # of the first model, the best by validation
 
 # %% [markdown]
 # ## How good is it?
 #
-# A share alone says little: the interval tells what the number of captchas allows to claim.
+# A share alone says little: the interval tells what the number of captchas allows to claim. Captchas with doubled letters
+# stand apart, since a CTC network that merges repeats wrongly loses just those.
 
 # %%
-readings = reader.read_prepared(test.images)
+from helpers import metrics, plots
+
 texts = [reading.text for reading in readings]
 score = metrics.score(texts, test.texts)
 print(score)
 assert score.n == len(test) and score.exact_low <= score.exact <= score.exact_high
+plots.shares(metrics.right_of(texts, test.texts), f"{trial.models[0].name}: whole captchas read right", "captchas")
 
 # %% [markdown]
-# ## Which characters are confused?
+# ## How sure is it?
 #
-# Truth and reading are aligned by edit distance, so that a lost character is told from a wrong one.
+# A confidence can be trusted where it is right as often as it says: then the points lie on the dashed line. Their mean distance
+# from it is the expected calibration error (ECE).
 
 # %%
-plots.confusion_bars(metrics.confusions(texts, test.texts))
+from helpers import calibration, confidence_plots
+
+right = [text == truth for text, truth in zip(texts, test.texts, strict=True)]
+confidences = [reading.confidence for reading in readings]
+print(f"expected calibration error: {100 * calibration.expected_calibration_error(confidences, right):.2f} %")
+confidence_plots.reliability_diagram({trial.models[0].name: confidences}, right)
+
+# %% [markdown]
+# ## Which readings can be accepted?
+#
+# Who accepts only what is read surely, and asks again for the rest, has fewer errors on fewer images. The thresholds were
+# chosen on the run's validation side; what they give on these captchas is printed and marked.
 
 # %%
-plots.confusion_matrix(texts, test.texts)
+accepted = evaluation.acceptances(trial)
+print(*accepted or ["the run recorded no thresholds"], sep="\n")
+confidence_plots.risk_coverage_curve(confidences, right, accepted)
 
 # %% [markdown]
 # ## Where is it wrong?
@@ -88,4 +107,30 @@ plots.confusion_matrix(texts, test.texts)
 # The wrong readings that the model was surest of come first, then the right ones it was least sure of.
 
 # %%
+from helpers.experiment import readings_figure
+
 readings_figure(test, readings)
+
+# %% [markdown]
+# ## Which characters does it confuse?
+#
+# Truth and reading are aligned by edit distance, so that a lost character is told from a wrong one.
+
+# %%
+confused = metrics.confusions(texts, test.texts)
+print(confused.total(), "wrong, lost or added characters of", sum(map(len, test.texts)))
+plots.confusion_bars(confused)
+
+# %% [markdown]
+# ## Is A better than B?
+#
+# The models have read the same captchas, so that only those count which one of two reads and the other does not. McNemar's
+# test tells how often chance alone would spread them as unevenly; overlapping intervals do not answer that.
+
+# %%
+from helpers import comparison
+
+compared = comparison.compare(trial)
+print(compared)
+assert compared.scores[0].exact == score.exact or compared.folded
+compared.figure()

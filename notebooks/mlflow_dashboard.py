@@ -9,8 +9,10 @@
 # %% [markdown]
 # # The record of your trainings, in MLflow
 #
-# This notebook opens a record: `mlruns.zip` as downloaded from Kaggle, or the folder `mlruns` of a training on this
-# machine. It makes the record's locations right, lists the runs, and starts MLflow's dashboard.
+# Every training leaves a *run* in the record: its settings, its curves, its weights and figures, and the code that made
+# them. This notebook opens a record: `mlruns.zip` as downloaded from Kaggle, or the folder `mlruns` of a training on this
+# machine. It makes the record's locations right, shows the runs and their curves, and starts MLflow's dashboard, where the
+# runs can be compared and their files opened.
 #
 # As a script: `python notebooks/mlflow_dashboard.py [mlruns.zip or folder] [--anyway]`.
 
@@ -71,15 +73,40 @@ print(report.summary)
 # %% [markdown]
 # ## The runs
 #
-# The newest runs side by side: status, last values of the metrics, parameters. Then their curves, epoch by epoch.
+# The newest runs side by side. Look first at the status: a run that is not `FINISHED` was stopped, and its test is missing.
+# Then at `test_exact` and its interval, from `test_exact_low` to `test_exact_high`: two runs whose intervals overlap widely
+# may differ by luck.
 
 # %%
-newest = tools.runs_table(report.root)[:5]
-print(pandas.DataFrame(newest).T.to_string(header=False))
+newest = tools.runs_table(report.root)[:3]
 assert newest, "the record holds no run"
+table = pandas.DataFrame(tools.shortened(newest)).T.fillna("")
+results = table.filter(regex="^(run|id|status|epochs|best_.*|test_(?!share).*)$", axis="index")
+print(results.to_string(header=False))
+
+# %% [markdown]
+# Everything else in which they differ: among the settings should be the reason. What is not listed is the same in all of
+# them; of a single run everything is listed.
 
 # %%
-plots.compare_runs({metric: tools.histories(report.root, metric) for metric in ("val_loss", "val_exact")})
+others = table.drop(results.index)
+print(others[(others.nunique(axis="columns", dropna=False) > 1) | (len(newest) == 1)].to_string(header=False))
+
+# %% [markdown]
+# Their curves, epoch by epoch. A validation loss that rises while the training loss goes on falling says that the network
+# learns its pictures by heart: more pictures or a stronger augmentation help, more epochs do not. A curve that still
+# improves at its end asks for more epochs. One that never leaves the bottom is on the blank plateau, which `train_ctc` shows.
+
+# %%
+curves = {metric: tools.histories(report.root, metric) for metric in ("val_loss", "val_exact")}
+plots.compare_runs(curves)
+
+# %% [markdown]
+# What the newest run keeps, by folder: enough to see what it was trained on, to read with it, and to train it again.
+
+# %%
+for folder, names in tools.artifacts(report.root, newest[0]["id"]).items():
+    print(f"{folder:<14}", ", ".join(names[:5]), f"and {len(names) - 5} more" * (len(names) > 5))
 
 # %% [markdown]
 # ## The dashboard
@@ -89,14 +116,23 @@ plots.compare_runs({metric: tools.histories(report.root, metric) for metric in (
 # of which artifacts are missing only when told (`--anyway`).
 
 # %%
-dashboard = None if tools.on_kaggle() else tools.open_dashboard(report.root, anyway=arguments.anyway)
-if dashboard:
+dashboard = None
+if not tools.on_kaggle():
+    dashboard = tools.open_dashboard(report.root, anyway=arguments.anyway)
     print("Open", dashboard.link)
     for name, link in dashboard.run_links().items():
         print(name, link)
 
 # %% [markdown]
-# As a script this waits until Ctrl-C. In a notebook the dashboard runs on until you run the cell a second time, or end
+# The first link opens the table of runs. What to do there:
+#
+# - Click a column's name to sort by it; *Columns* chooses what is shown.
+# - Tick several runs and press *Compare*: their curves in one chart, and the parameters in which they differ.
+# - Click a run, then *Model metrics* for its curves; *Search metric charts* with `val_` shows those of the validation.
+# - *Artifacts* shows its files: `figures/readings.png` for what it read and where it erred, `predictions.csv` for every
+#   reading of the test side, `data/audit.txt` for what it was trained on, `model` for the weights.
+#
+# As a script this waits until Ctrl-C. In a notebook the dashboard runs on until you run the cell below a second time, or end
 # the kernel; in tiny mode it stops at once.
 
 # %%

@@ -76,15 +76,16 @@ def download(page: Page) -> bytes:
     return Path(started.value.path()).read_bytes()
 
 
-def main() -> None:
-    with open_dashboard(Path(sys.argv[1])) as dashboard, chromium_page(dashboard.url) as page:
+def take_pictures(mlruns: Path, to: Path) -> None:
+    """`metrics.png` and `artifacts.png` of the newest run of a record, in the folder `to`."""
+    with open_dashboard(mlruns) as dashboard, chromium_page(dashboard.url) as page:
         page.set_viewport_size({"width": 1280, "height": 1000})
         run_page = next(iter(dashboard.run_links().values())).rpartition("/")[0]
         assert curves_drawn(page, run_page, "^(train_loss|val_)"), "the newest run has no curve"
-        page.screenshot(path=PROJECT / "assets" / "metrics.png")
+        page.screenshot(path=to / "metrics.png")
         assert shows(page, run_page, "model/model_weights.pth"), "the newest run has no weights"
-        page.screenshot(path=PROJECT / "assets" / "artifacts.png")
+        page.screenshot(path=to / "artifacts.png")
 
 
 if __name__ == "__main__":
-    main()
+    take_pictures(Path(sys.argv[1]), PROJECT / "assets")

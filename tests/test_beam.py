@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.beam import Constraint, Pattern, Words, log_probability, of_length, prefix_beam_search
+from helpers.beam import Constraint, Pattern, Words, constrained, log_likelihoods, of_length, prefix_beam_search
 from helpers.codec import CTCCodec
 
 CHARSET = "AB0"
@@ -68,11 +68,16 @@ def test_a_probability_is_that_of_the_loss() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 12, 6, generator=generator, dtype=torch.float64)
     texts = ["".join("ABCDE"[i] for i in torch.randint(5, (n % 7,), generator=generator)) for n in range(50)]
-    for row, text in zip(logits, texts, strict=True):
-        ids = torch.tensor([["ABCDE".index(c) + 1 for c in text]])
-        scores = row.log_softmax(-1)
-        loss = torch.nn.functional.ctc_loss(scores[:, None], ids, [12], [len(text)], reduction="none")
-        assert log_probability(scores.numpy(), ids[0].numpy()) == pytest.approx(-loss.item(), abs=1e-9)
+    ids = [["ABCDE".index(c) + 1 for c in text] for text in texts]
+    scores = logits.log_softmax(-1)
+    losses = torch.nn.functional.ctc_loss(
+        scores.transpose(0, 1),
+        torch.tensor([i for row in ids for i in row]),
+        torch.full((50,), 12),
+        torch.tensor([len(text) for text in texts]),
+        reduction="none",
+    )
+    assert log_likelihoods(scores.numpy(), ids) == pytest.approx(-losses.numpy(), abs=1e-9)
 
 
 def test_doubled_letters_and_a_length_that_the_best_path_lacks() -> None:
@@ -102,6 +107,14 @@ def test_what_the_network_is_sure_of_is_what_greedy_reads() -> None:
             assert text == reading.text and np.exp(score) == pytest.approx(reading.confidence, rel=1e-4)
 
 
+def accepts(constraint: Constraint, text: str) -> bool:
+    state = constraint.start
+    for character in text:
+        if (state := constraint.step(state, character)) is None:
+            return False
+    return constraint.missing(state) == 0
+
+
 @pytest.mark.parametrize(
     ("pattern", "valid", "invalid"),
     [
@@ -110,18 +123,52 @@ def test_what_the_network_is_sure_of_is_what_greedy_reads() -> None:
         (r"A\.?B", ["AB"], ["A0B"]),
         ("A+0*", ["A", "AA", "A0"], ["0", ""]),
         ("", [""], ["A"]),
+        (r"[A\-0]", ["A", "-", "0"], ["B", "."]),
+        (r"[\\\-B]", ["\\", "-", "B"], ["A"]),
+        (r"[A-B-]", ["A", "B", "-"], ["0"]),
     ],
 )
 def test_patterns(pattern: str, valid: list[str], invalid: list[str]) -> None:
-    constraint = Pattern(pattern, "AB0.")
+    constraint = Pattern(pattern, "AB0.-\\")
+    assert all(accepts(constraint, text) for text in valid)
+    assert not any(accepts(constraint, text) for text in invalid)
 
-    def accepts(text: str) -> bool:
-        state = constraint.start
-        for character in text:
-            state = state and constraint.step(state, character)
-        return bool(state) and constraint.missing(state) == 0
 
-    assert all(map(accepts, valid)) and not any(map(accepts, invalid))
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        ({"length": 2}, ".{2}"),
+        ({"length": "1-3"}, ".{1,3}"),
+        ({"chars": "0Bx"}, "[0B]*"),
+        ({"length": "2", "chars": "-A"}, "[-A]{2}"),
+        ({"pattern": "[AB]0?"}, "[AB]0?"),
+        ({"words": iter(["A0", "B"])}, "A0|B"),
+    ],
+)
+def test_what_users_know_is_what_a_regular_expression_says(given: dict, same: str) -> None:
+    charset = "AB0-"
+    constraint = constrained(charset, **given)
+    for length in range(5):
+        for text in map("".join, itertools.product(charset, repeat=length)):
+            assert accepts(constraint, text) == bool(re.fullmatch(same, text)), text
+    assert constrained(charset) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"length": "6-4"}, "length='6-4' cannot be used: give a number of characters, or a range such as 4-6"),
+        ({"length": "four"}, "length='four' cannot be used"),
+        ({"length": 4, "pattern": "A"}, "pattern and length cannot be combined"),
+        ({"chars": "A", "words": ["A"]}, "words and chars cannot be combined"),
+        ({"chars": "xyz"}, "none of the characters 'xyz' is in the charset 'AB0'"),
+        ({"words": ["A", "Ax"]}, "'Ax' is no valid text: 'AB0' are the characters that can be read"),
+        ({"words": []}, "list of valid texts is empty"),
+    ],
+)
+def test_constraints_that_cannot_be_used(given: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        constrained(CHARSET, **given)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 
 from helpers.config import PROJECT, Config
 from helpers.data import load_data
-from helpers.reader import save_model
+from helpers.model import save_model
 from helpers.synthetic import make_captchas
 from helpers.training import build
 from tests.record import sqlite_record
@@ -41,7 +41,7 @@ def captchas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_none_is_forgotten() -> None:
-    assert sorted([*ARGUMENTS, "journey", "reading"]) == BENCHMARKS
+    assert sorted([*ARGUMENTS, "confidence", "journey", "paths", "reading", "serving"]) == BENCHMARKS
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -79,6 +79,27 @@ def test_reading_runs_without_the_other_readers(captchas: Path, tmp_path: Path) 
         assert reader in done.stdout  # measured, or named as left out
 
 
+def test_serving_answers_every_request(journey, captchas: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    serving = importlib.import_module("tests.benchmarks.serving")
+    given = ["--model", journey[2].model, "--data", captchas, "--requests", "24", "--clients", "4", "--malformed", "12"]
+    monkeypatch.setattr(sys, "argv", ["serving", *map(str, given)])
+    serving.main()
+    printed = capsys.readouterr().out
+    assert "4 clients: 24 of 24 answered, 24 with the reader's text" in printed
+    assert "12 malformed requests" in printed and "the service lives" in printed
+    assert "| served | 4 |" in printed and "| 400 | 12 |" in printed
+
+
+def test_every_way_of_reading_says_the_same(journey, captchas: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    paths = importlib.import_module("tests.benchmarks.paths")
+    given = ["--model", journey[2].model, "--data", captchas, "--count", "60", "--to", tmp_path / "to"]
+    monkeypatch.setattr(sys, "argv", ["paths", *map(str, given)])
+    assert paths.main() == 0
+    ways = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "to").glob("*.csv")}
+    assert set(ways) == {"evaluation", "command_line", "ONNX_Runtime", "service"} and len(set(ways.values())) == 1
+    assert len(ways["service"].splitlines()) == 60 and "| service | 60 | 0 |" in capsys.readouterr().out
+
+
 def test_the_journey_of_a_record(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """In a process of its own, since it tells MLflow where the records are."""
     shutil.copytree(sqlite_record(tmp_path_factory) / "mlruns", tmp_path / "records" / "one" / "mlruns")
@@ -88,3 +109,25 @@ def test_the_journey_of_a_record(tmp_path: Path, tmp_path_factory: pytest.TempPa
     assert seen["repair"] == "0" and seen["runs"] == "2" and seen["changed by a second repair"] == "0", seen
     assert seen["models:/ and runs:/"] == "4 of 5"  # the logged model holds nothing
     assert seen["the same after another move"] == "yes"
+
+
+def test_the_confidence_of_a_record(journey, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    config, data, result = journey
+    module = importlib.import_module("tests.benchmarks.confidence")
+    monkeypatch.setenv("CAPTCHA_WORK", "")  # set by the benchmark, and put back after the test
+    monkeypatch.setattr(sys, "argv", ["confidence", "--work", str(config.work), "--length", "5"])
+    threads = torch.get_num_threads()
+    try:
+        module.main()
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    header, row = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[-3::2])
+    found = dict(zip(header, row, strict=True))
+    assert found["recipe"] == "cnn_gru_ctc seed 0" and found["test images"] == str(len(data.test))
+    assert found["temperature"] == f"{result.calibration.temperature:.2f}"
+    assert (
+        found["ECE after"] == f"{100 * result.calibration.ece:.2f} %" and found["accepted for 99.9 %"] == "no threshold"
+    )
+    assert found["exact match"].startswith(f"{100 * result.score.exact:.1f} % (0 of {len(data.test)};")
+    assert f"(0 of {len(data.test)};" in found["prefix beam search, 5 characters"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.codec import Codec, CTCCodec, FixedLengthCodec, best_path
+from helpers.codec import Codec, CTCCodec, FixedLengthCodec
+from helpers.spelling import best_path
 
 T, K = 5, 3
 PATHS = list(itertools.product(range(K), repeat=T))  # all 243 ways through 5 frames of 3 classes

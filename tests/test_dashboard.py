@@ -141,7 +141,7 @@ def test_a_portable_record_opens_at_every_place(tmp_path: Path, tmp_path_factory
 def test_histories_are_complete_and_in_order(tmp_path: Path) -> None:
     record = tools.demonstration(tmp_path)
     ((run, points),) = tools.histories(record, "val_loss").items()
-    assert run.startswith("invented (") and points == [(step, 1 / (1 + step)) for step in range(5)]
+    assert run == "invented" and points == [(step, 1 / (1 + step)) for step in range(5)]
     assert tools.histories(record, "val_exact") == {}
 
 
@@ -169,3 +169,30 @@ def test_the_same_zip_can_be_opened_again_but_not_over_another_record(
     next(path for path in (tmp_path / "mlruns" / "artifacts").rglob("*") if path.is_file()).unlink()
     with pytest.raises(Refused, match="there already"):
         repair_if_needed(tmp_path / "mlruns.zip")
+
+
+def test_artifacts_of_a_run_are_listed_by_folder(record: Path) -> None:
+    run = next(row["id"] for row in runs_table(record) if row["run"] == "kept")
+    folder = record / "artifacts" / run / "artifacts"
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert files
+    assert tools.artifacts(record, run) == {
+        parent: [path.name for path in files if path.parent.as_posix() == parent]
+        for parent in sorted({path.parent.as_posix() for path in files})
+    }
+
+
+def test_rows_are_shortened_to_what_tells() -> None:
+    row = {"run": "first", "id": "a" * 32, "loss": 0.123456789, "epochs": "8", "data": "/a/long/way/to/captchas"}
+    kept = {"run": "first", "epochs": "8"}
+    assert tools.shortened([row], most=16) == [kept | {"id": "a" * 8, "loss": "0.12346", "data": ".../captchas"}]
+    assert tools.shortened([{"id": "", "text": "0123456789"}], most=8) == [{"id": "", "text": "...56789"}]
+
+
+def test_namesakes_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    record = tools.demonstration(tmp_path)
+    client = tools._client(record)
+    again = client.create_run("1", run_name="invented").info.run_id
+    client.log_metric(again, "val_loss", 2.0, step=0)
+    names = list(tools.histories(record, "val_loss"))
+    assert names[0] == f"invented ({again[:8]})" and len(set(names)) == 2

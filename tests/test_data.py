@@ -1,5 +1,6 @@
 """Captchas to batches: each text stays with its picture, no text stands on two sides, each file is named."""
 
+import hashlib
 import sys
 import tempfile
 import warnings
@@ -26,7 +27,8 @@ from helpers.recipes import RECIPES, get_recipe
 from helpers.samples import SPLITS, Sample
 from helpers.splits import split
 from helpers.synthetic import Synthetic, make_captchas
-from helpers.transforms import WIDTH_STEP, train_transform
+from helpers.transforms import train_transform
+from helpers.view import WIDTH_STEP
 from tests.captchas import encoded, noise, pack, table, write, write_all
 
 
@@ -138,7 +140,7 @@ def test_a_table_is_loaded_with_its_own_texts(tmp_path: Path) -> None:
     data = load_data(config(table(tmp_path / "in" / "labels.csv", rows)))
     assert all_texts(data) == named(range(30))
     assert not any(misplaced(dataset) for dataset in data.sides.values())
-    assert {name for name, _, _ in data.split_rows()} == {name for name, _ in rows}
+    assert {row[0] for row in data.split_rows()} == {name for name, _ in rows}
     assert [finding.about for finding in data.audit.warnings if finding.files] == ["not in the table"]
 
 
@@ -171,7 +173,7 @@ def test_own_sides_are_used(tmp_path: Path, as_source: Callable[[Path], Path]) -
     data = load_data(config(as_source(tmp_path / "in")))
     assert sides_of(data) == {side: named(grays) for side, grays in expected.items()}
     assert not any(misplaced(dataset) for dataset in data.sides.values())
-    assert data.split_rows()[0] == ("data/Training/0000.png", "0000", "train") and data.shared == []
+    assert data.split_rows()[0][:3] == ("data/Training/0000.png", "0000", "train") and data.shared == []
 
 
 def test_a_missing_test_side_is_cut_from_the_training_side(tmp_path: Path) -> None:
@@ -563,7 +565,7 @@ def test_synthetic_captchas_in_memory_are_those_of_the_files(tmp_path: Path, rec
 
 def test_synthetic_captchas_have_names_and_an_audit() -> None:
     data = load_data(ctc("synthetic:count=60,length=4-6,charset=ABC123"))
-    assert {name for name, _, _ in data.split_rows()} == {f"{text}.png" for text in all_texts(data)}
+    assert {row[0] for row in data.split_rows()} == {f"{text}.png" for text in all_texts(data)}
     assert data.audit.images == 60 and data.audit.errors == [] and data.source in str(data)
     assert {*data.audit.lengths} == {"4", "5", "6"} and {*data.charset} <= {*"ABC123"}
 
@@ -611,16 +613,34 @@ def test_charset_and_text_length_are_of_the_training_texts(tmp_path: Path) -> No
 def test_split_rows_are_relative_to_the_source(tmp_path: Path, as_source: Callable[[Path], Path]) -> None:
     data = load_data(config(as_source(write_all(tmp_path / "in" / "deep", range(50)).parent)))
     rows = data.split_rows()
-    assert sorted(name for name, _, _ in rows) == [f"deep/{text}.png" for text in named(range(50))]
-    assert all(Path(name).stem == text for name, text, _ in rows)
-    assert {side: [text for _, text, at in rows if at == side] for side in SPLITS} == sides_of(data)
+    assert sorted(row[0] for row in rows) == [f"deep/{text}.png" for text in named(range(50))]
+    assert all(Path(name).stem == text for name, text, *_ in rows)
+    assert {side: [text for _, text, at, _ in rows if at == side] for side in SPLITS} == sides_of(data)
+
+
+def test_split_rows_know_each_file_by_its_bytes(tmp_path: Path) -> None:
+    """In a folder, in a zip and under another name alike; of captchas made in memory by those that the files would have."""
+    folder = write_all(tmp_path / "in", range(30))
+    known = {row[1]: row[3] for row in load_data(config(folder)).split_rows()}
+    expected = {p.stem: hashlib.blake2b(p.read_bytes(), digest_size=16).hexdigest() for p in folder.glob("*.png")}
+    assert known == expected and len({*known.values()}) == 30
+    assert {row[1]: row[3] for row in load_data(config(pack(folder, tmp_path / "x.zip"))).split_rows()} == known
+    assert {row[1]: row[3] for row in load_data(config(folder)).split_rows()} == known  # from the cache
+    spec = "synthetic:count=20,style=clean,size=64x32"
+    (tmp_path / "painted").mkdir()
+    for text, content in zip(Synthetic.parse(spec).texts(), Synthetic.parse(spec).pictures(), strict=True):
+        (tmp_path / "painted" / f"{text}.png").write_bytes(content)
+    in_memory, on_disk = (
+        {row[1]: row[3] for row in load_data(ctc(s)).split_rows()} for s in (spec, tmp_path / "painted")
+    )
+    assert in_memory == on_disk and all(in_memory.values())
 
 
 def test_split_rows_of_a_table_that_names_files_elsewhere(tmp_path: Path) -> None:
     write_all(tmp_path / "pictures", range(30))
     rows = [(str(tmp_path / "pictures" / f"{text}.png"), text) for text in named(range(30))]
     data = load_data(config(table(tmp_path / "tables" / "labels.csv", rows)))
-    assert sorted(Path(name).name for name, _, _ in data.split_rows()) == [f"{text}.png" for text in named(range(30))]
+    assert sorted(Path(row[0]).name for row in data.split_rows()) == [f"{text}.png" for text in named(range(30))]
 
 
 def test_a_data_set_prints_what_it_holds(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from helpers import decoding, pictures
 from helpers.decoding import NO_IMAGE, Picture, decode, images_differ_in_shape, look_at
 from helpers.pictures import UNREADABLE, open_picture
-from helpers.transforms import WIDTH_STEP, prepare
+from helpers.view import WIDTH_STEP, prepare
 from tests.captchas import encoded, halves, noise, pack, write, write_all
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")  # what Pillow says of damaged files

@@ -138,6 +138,7 @@ def test_matrix_takes_small_and_large_charsets(charset: str) -> None:
     shares = np.asarray(figure.axes[0].images[0].get_array())
     assert shares.shape == (len(charset), len(charset))
     assert shares.sum(axis=1) == pytest.approx(1) and np.diag(shares) == pytest.approx(0.5)
+    assert max(figure.get_size_inches()) <= 11, "shown small, nothing of it can be read"
     drawn(figure)
 
 

@@ -103,7 +103,7 @@ def loaded(data: CaptchaData, truth: Callable[[str], np.ndarray] = drawn, tolera
 
 def sides(data: CaptchaData) -> dict[str, str]:
     """{file: side}."""
-    return {name: side for name, _, side in data.split_rows()}
+    return {name: side for name, _, side, _ in data.split_rows()}
 
 
 def findings(data: CaptchaData) -> dict[str, Finding]:

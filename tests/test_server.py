@@ -18,9 +18,10 @@ from mlflow import MlflowClient
 
 from helpers.config import PROJECT, Config
 from helpers.data import load_data
-from helpers.evaluation import choose_run, load_reader, unseen
+from helpers.evaluation import judge
 from helpers.experiment import pack_record
 from helpers.reader import Reader
+from helpers.registry import CHAMPION, NAME
 from helpers.tracking import best_run, record_folder, track
 from mlruns_tools.fixed_paths import Refused
 from mlruns_tools.merge import merge
@@ -216,16 +217,18 @@ def test_a_training_logs_straight_into_the_server(server: str, trained, pushed: 
     for name in ("model_weights.pth", "model.json"):
         assert found["artifacts"][f"model/{name}"] == (work / "model" / name).read_bytes()
     assert {"predictions.csv", "data/splits.csv", "figures/curves.png"} <= set(found["artifacts"])
+    (version,) = pushed.search_model_versions(f"name = '{NAME}'")
+    assert version.run_id == run.info.run_id and version.source == f"{run.info.artifact_uri}/model"
+    assert pushed.get_model_version_by_alias(NAME, CHAMPION).version == version.version
+    assert f"{NAME}@{CHAMPION} is now version 1 (cnn_gru_ctc: " in output
 
 
 def test_evaluation_reads_from_the_server(at_server: Config) -> None:
-    run = choose_run(at_server)
+    trial = judge(at_server)
+    run = trial.models[0].run
     assert run.info.run_id == best_run(at_server).info.run_id and "best_val_exact" in run.data.metrics
-    reader = load_reader(at_server, run)
-    test = unseen(at_server, run, reader)
-    assert sorted(test.texts) == sorted(load_data(at_server).test.texts)
-    own = Reader.load(at_server.work / "model").read_prepared(test.images)
-    assert reader.read_prepared(test.images) == own
+    assert sorted(trial.test.texts) == sorted(load_data(at_server).test.texts)
+    assert trial.readings[0] == Reader.load(at_server.work / "model").read_prepared(trial.test.images)
     assert not record_folder(at_server).exists()
 
 

@@ -8,19 +8,15 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
 
 from helpers import metrics
 from helpers.config import PROJECT, Config
-from helpers.evaluation import unseen
+from helpers.evaluation import judge
 from helpers.experiment import pack_record
-from helpers.pictures import DataError
-from helpers.reader import Reader
 from helpers.tracking import best_run, record_folder, track, tracking_uri
 from mlruns_tools.fixed_paths import Refused, fix_paths
 
@@ -77,48 +73,15 @@ def test_predictions_and_metrics_agree(journey, client) -> None:
     assert len(sides) == sum(map(len, data.sides.values()))
 
 
-def test_evaluation_reads_only_what_was_not_trained_on(journey, monkeypatch, tmp_path) -> None:
-    config, data, _ = journey
-    monkeypatch.setenv("CAPTCHA_WORK", str(config.work))
-    run = best_run(config)
-    reader = Reader.load(f"runs:/{run.info.run_id}/model")
-    assert sorted(unseen(config, run, reader).texts) == sorted(data.test.texts)
-    (tmp_path / "NEW22.png").write_bytes(data.train.samples[0].path.read_bytes())
-    monkeypatch.setenv("CAPTCHA_DATA", str(tmp_path))
-    assert unseen(Config(), run, reader).texts == ["NEW22"]
-
-
-def test_evaluation_finds_texts_as_the_training_did(journey, tmp_path, capsys, monkeypatch) -> None:
+def test_evaluation_reads_what_the_training_tested(journey, monkeypatch) -> None:
     config, data, result = journey
     monkeypatch.setenv("CAPTCHA_WORK", str(config.work))
-    run, reader = best_run(config), Reader.load(result.model)
-    params = run.data.params | {"label_pattern": r"(.+)-\d", "case": "lower"}
-    run = SimpleNamespace(info=run.info, data=SimpleNamespace(params=params))
-    shutil.copy(data.train.samples[0].path, tmp_path / "NEW22-0.png")
-    (tmp_path / "BAD22-0.png").write_bytes(b"no picture")
-    assert unseen(replace(config, data=tmp_path), run, reader).texts == ["new22"]
-    assert "left out: BAD22-0.png" in capsys.readouterr().out
-    named = replace(config, data=tmp_path, label_pattern=r"(.).+")  # what is asked for now has the say
-    assert unseen(named, run, reader).texts == ["n"]
-
-
-def test_evaluation_of_a_model_folder_needs_data_and_takes_all_of_it(journey, tmp_path, capsys) -> None:
-    config, data, result = journey
-    reader = Reader.load(result.model)
-    with pytest.raises(DataError, match="name labelled captchas"):
-        unseen(config, None, reader)
-    for sample in data.train.samples[:3]:
-        shutil.copy(sample.path, tmp_path)
-    assert sorted(unseen(replace(config, data=tmp_path), None, reader).texts) == sorted(data.train.texts[:3])
-    assert "whether the model was trained on some of them is not recorded" in capsys.readouterr().out
-
-
-def test_evaluation_on_what_was_trained_on_is_refused(journey, tmp_path, monkeypatch) -> None:
-    config, data, result = journey
-    monkeypatch.setenv("CAPTCHA_WORK", str(config.work))
-    shutil.copy(data.train.samples[0].path, tmp_path)
-    with pytest.raises(DataError, match="holds no image that the model was not trained on"):
-        unseen(replace(config, data=tmp_path), best_run(config), Reader.load(result.model))
+    trial = judge(config)
+    assert trial.test.texts == sorted(data.test.texts, key=trial.test.texts.index)  # the same, in the source's order
+    read = dict(zip(data.test.texts, result.readings, strict=True))
+    assert [(r.text, pytest.approx(r.confidence, rel=1e-3)) for r in trial.readings[0]] == [
+        (read[text].text, read[text].confidence) for text in trial.test.texts
+    ]
 
 
 @pytest.mark.parametrize(

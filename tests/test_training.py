@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from helpers import training
-from helpers.codec import CTCCodec, Reading
+from helpers.codec import CTCCodec
 from helpers.config import Config
 from helpers.data import CaptchaData, load_data
 from helpers.recipes import RECIPES, get_recipe
 from helpers.samples import Sample
+from helpers.spelling import Reading
 from helpers.training import BEST, LAST, METRICS, EpochReport, LitOCR, build, fit
 
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from helpers.recipes import RECIPES
-from helpers.transforms import WHOLE, WIDTH_STEP, eval_transform, inked_columns, prepare, train_transform
+from helpers.transforms import eval_transform, train_transform
+from helpers.view import WHOLE, WIDTH_STEP, inked_columns, normalise, prepare
 from tests.captchas import halves
 
 MODES = [
@@ -208,3 +209,12 @@ def test_a_crop_is_the_part_between_two_columns(keep_aspect: bool) -> None:
     part = prepare(Image.fromarray(levels), (16, 32), 3, keep_aspect, crop=(0.25, 0.75))
     assert np.array_equal(part, levels[:, 16:48])
     assert np.array_equal(prepare(Image.fromarray(levels), (16, 64), 3, crop=WHOLE), levels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_readers_normalise_as_training_does(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, channels), dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels]
+    seen = normalise(pixels, mean, std)
+    assert seen.dtype == np.float32 and seen.shape == (channels, 8, 12)
+    assert seen == pytest.approx(eval_transform(mean, std)(image=pixels)["image"].numpy(), abs=1e-5)

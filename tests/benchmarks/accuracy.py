@@ -14,7 +14,7 @@ from pathlib import Path
 from helpers import metrics
 from helpers.config import Config
 from helpers.data import load_data
-from helpers.reader import Reader
+from helpers.model import reader_of
 from helpers.samples import find_samples
 from helpers.training import choose_device, fit
 from tests.benchmarks.common import parse, parser, table
@@ -36,7 +36,7 @@ def main() -> None:
                 started = time.perf_counter()
                 fitted = fit(config, data)
                 seconds = time.perf_counter() - started
-                reader = Reader(fitted.module.network, fitted.module.codec, data.recipe, choose_device(config))
+                reader = reader_of(fitted.module.network, fitted.module.codec, data.recipe, choose_device(config))
                 if options.test:
                     samples = find_samples(options.test, config.label_pattern, config.case)
                     readings, known = reader.read([s.path for s in samples]), [s.text for s in samples]

@@ -9,7 +9,7 @@ trained on; the epoch is chosen on those same N, unaugmented, so that N labelled
 from helpers import metrics
 from helpers.config import Config
 from helpers.data import CaptchaData, collect
-from helpers.reader import Reader
+from helpers.model import reader_of
 from helpers.training import fit
 from tests.benchmarks.common import held_out, parse, parser, table
 
@@ -33,7 +33,7 @@ def main() -> None:
                     break
                 fitted = fit(config, data)
                 cpu += fitted.history[-1]["cpu_seconds"] / len(options.seeds)
-                reader = Reader(fitted.module.network, fitted.module.codec, data.recipe)
+                reader = reader_of(fitted.module.network, fitted.module.codec, data.recipe)
                 texts += [reading.text for reading in reader.read_prepared(data.test.images)]
                 truths += data.test.texts
             else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from helpers import metrics
 from helpers.config import Config
 from helpers.data import load_data
-from helpers.reader import Reader
+from helpers.model import reader_of
 from helpers.training import fit
 
 
@@ -51,7 +51,7 @@ def main() -> None:
             row = [seed, warmup, *(first_epoch(fitted.history, share) for share in (0.01, 0.5, 0.9, 0.97))]
             row += [f"{fitted.best['val_exact']:.4f}", f"{seconds:.0f}"]
             if options.test:
-                reader = Reader(fitted.module.network, fitted.module.codec, data.recipe)
+                reader = reader_of(fitted.module.network, fitted.module.codec, data.recipe)
                 texts = [reading.text for reading in reader.read_prepared(data.test.images)]
                 row.append(f"{metrics.exact_match(texts, data.test.texts):.4f} of {len(texts)}")
             rows.append(row)

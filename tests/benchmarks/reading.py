@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from helpers import metrics
+from helpers.onnx_model import save_onnx
 from helpers.pictures import open_picture
 from helpers.reader import BATCH_SIZE, Reader
 from helpers.samples import find_samples
-from helpers.transforms import prepare
 from tests.benchmarks.common import processor, table
 
 Read = Callable[[Sequence[Path]], list[str]]
@@ -45,7 +45,7 @@ def main() -> None:
     samples = find_samples(options.data, options.label_pattern, reader.case)
     samples = samples[:: max(1, len(samples) // options.count)][: options.count]
     paths, truths = [sample.path for sample in samples], [sample.text for sample in samples]
-    charset = reader.codec.charset
+    charset = reader.spelling.charset
     makers: dict[str, tuple[tuple[str, ...], Callable[[], Read]]] = {
         f"{reader.recipe.name}, PyTorch": ((), lambda: lambda files: [r.text for r in reader.read(files)]),
         f"{reader.recipe.name}, ONNX Runtime": (("onnx", "onnxscript", "onnxruntime"), lambda: onnx_runtime(reader)),
@@ -83,28 +83,10 @@ def main() -> None:
 
 
 def onnx_runtime(reader: Reader) -> Read:
-    """The same network in ONNX Runtime; prepared and decoded as the reader does it."""
-    import onnxruntime
-
-    size = (1, reader.recipe.channels, *reader.recipe.image_size)
+    """The same network in ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},)
-        torch.onnx.export(
-            reader.network, (torch.zeros(2, *size[1:]),), path, dynamo=True, dynamic_shapes=shapes, verbose=False
-        )
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def read(files: Sequence[Path]) -> list[str]:
-        pixels = [prepare(open_picture(file), *reader.recipe.view) for file in files]
-        images = np.stack([reader.transform(image=image)["image"].numpy() for image in pixels])
-        (logits,) = session.run(None, {name: images})
-        return [reading.text for reading in reader.codec.read(torch.from_numpy(logits))]
-
-    return read
+        exported = Reader.load(save_onnx(reader, Path(folder) / "model.onnx"), threads=1)
+    return lambda files: [reading.text for reading in exported.read(files)]
 
 
 def ddddocr(charset: str | None) -> Read:
