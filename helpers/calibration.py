@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from helpers.answers import Answers
 from helpers.metrics import wilson_interval
@@ -38,24 +39,8 @@ def fit_temperature(confidences: Callable[[float], np.ndarray], right: Sequence[
 
     grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), 13)
     place = int(np.argmin([entropy(logarithm) for logarithm in grid]))
-    return math.exp(_golden_section(entropy, grid[max(0, place - 1)], grid[min(len(grid) - 1, place + 1)]))
-
-
-def _golden_section(function: Callable[[float], float], low: float, high: float, width: float = 5e-3) -> float:
-    """Where a function with one minimum between `low` and `high` has it, to within `width`."""
-    ratio = (math.sqrt(5) - 1) / 2
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = function(left), function(right)
-    while high - low > width:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - ratio * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + ratio * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
+    around = grid[max(0, place - 1)], grid[min(len(grid) - 1, place + 1)]
+    return math.exp(minimize_scalar(entropy, bounds=around, method="bounded", options={"xatol": 1e-3}).x)
 
 
 class Bin(NamedTuple):

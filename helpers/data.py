@@ -37,7 +37,8 @@ from helpers.transforms import eval_transform, train_transform
 from helpers.view import WHOLE, as_seen, inked_columns
 
 SHOWN = 24  # captchas on a contact sheet
-SPLIT_LIST = ("file", "text", "split", "content")  # of a run's split list; content: see `decoding.digest`
+SPLIT_FILE = "data/splits.csv"  # of a run: which captcha is on which side
+SPLIT_LIST = ("file", "text", "split", "content")  # its columns; content: see `decoding.digest`
 LOOKED_AT = 400  # training pictures that tell where the margins are
 
 

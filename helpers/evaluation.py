@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from helpers.calibration import PRECISIONS, Acceptance, accept, acceptance_name
 from helpers.config import Config, as_source
-from helpers.data import CaptchaDataset, Collection, collect, load_data
+from helpers.data import SPLIT_FILE, CaptchaDataset, Collection, collect, load_data
 from helpers.experiment import train
 from helpers.pictures import DataError, first_names
 from helpers.reader import Reader
@@ -21,7 +21,6 @@ from helpers.tracking import download_model, finished_runs, record_name, record_
 from helpers.transforms import eval_transform
 
 MOST = 4  # models that are judged where none is named
-SPLIT_FILE = "data/splits.csv"  # of a run
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def judge(config: Config) -> Trial:
     """
     runs = choose_runs(config)
     first = _model(config, runs[0], runs) if runs else Model(str(config.model), Reader.load(str(config.model)))
-    config = _as_trained(config, first.run)
+    config = as_trained(config, first.run)
     found = collect(config, first.reader.recipe)
     captchas = [
         Captcha(relative_name(sample.path, found.source), sample.text, picture.content)
@@ -119,6 +118,20 @@ def choose_runs(config: Config) -> list[Run]:
     return sorted(found, key=lambda run: run.data.params.get("data") != str(config.data))
 
 
+def as_trained(config: Config, run: Run | None) -> Config:
+    """The configuration with the run's data and the run's way to find texts, where it names none of its own."""
+    if run is None:
+        if config.data is None:
+            raise DataError("name labelled captchas to judge the model on: CAPTCHA_DATA or Config(data=...)")
+        return config
+    params, default = run.data.params, Config()
+    names = ("label_pattern", "case", "file_column", "label_column")
+    as_then = {
+        name: params[name] for name in names if name in params and getattr(config, name) == getattr(default, name)
+    }
+    return replace(config, data=config.data or as_source(params["data"]), **as_then)
+
+
 def _the_one(word: str, runs: Sequence[Run], config: Config) -> Run:
     """The run of that name or id; the beginning of an id suffices."""
     matches = [run for run in runs if run.info.run_name == word or run.info.run_id.startswith(word)]
@@ -145,20 +158,6 @@ def _split_list(config: Config, run: Run) -> SplitList | None:
     if SPLIT_FILE not in [file.path for file in list_artifacts(f"{uri}/data", tracking_uri=where)]:
         return None
     return SplitList(Path(download_artifacts(f"{uri}/{SPLIT_FILE}", tracking_uri=where)))
-
-
-def _as_trained(config: Config, run: Run | None) -> Config:
-    """The configuration with the run's data and the run's way to find texts, where it names none of its own."""
-    if run is None:
-        if config.data is None:
-            raise DataError("name labelled captchas to judge the model on: CAPTCHA_DATA or Config(data=...)")
-        return config
-    params, default = run.data.params, Config()
-    names = ("label_pattern", "case", "file_column", "label_column")
-    as_then = {
-        name: params[name] for name in names if name in params and getattr(config, name) == getattr(default, name)
-    }
-    return replace(config, data=config.data or as_source(params["data"]), **as_then)
 
 
 def _asked(found: Collection, captchas: Sequence[Captcha], first: Model) -> tuple[list[int], str]:

@@ -15,7 +15,7 @@ from helpers import breakdown, confidence_plots, metrics, plots, session
 from helpers.answers import Answers, answers_of
 from helpers.calibration import Bin, Calibration, Point, calibrate, fit_temperature, reliability, risk_coverage
 from helpers.config import Config, on_kaggle
-from helpers.data import SPLIT_LIST, CaptchaData, CaptchaDataset
+from helpers.data import SPLIT_FILE, SPLIT_LIST, CaptchaData, CaptchaDataset
 from helpers.model import reader_of, save_model
 from helpers.reader import Reader
 from helpers.samples import relative_name
@@ -153,7 +153,7 @@ def readings_figure(test: CaptchaDataset, readings: Sequence[Reading], shown: in
 
 
 def _record_data(run: TrackedRun, data: CaptchaData) -> None:
-    run.table(SPLIT_LIST, data.split_rows(), "data/splits.csv")
+    run.table(SPLIT_LIST, data.split_rows(), SPLIT_FILE)
     if data.bad:
         run.table(("file", "reason"), data.bad, "data/bad_files.csv")
     if data.audit:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
+from scipy.stats import binomtest
 
 Z = 1.96  # standard normal quantile of a two-sided 95 % interval
 RESAMPLES = 1000
@@ -87,9 +88,8 @@ def pairs(readings: Sequence[str], truths: Sequence[str]) -> list[tuple[str, str
 
 def confusions(readings: Sequence[str], truths: Sequence[str]) -> Counter[tuple[str, str]]:
     """How often which (true, read) characters differ; ('x', '') is an x not read, ('', 'x') one read from nothing."""
-    _check(readings, truths)
-    pairs = (pair for reading, truth in zip(readings, truths, strict=True) for pair in align(reading, truth))
-    return Counter(pair for pair in pairs if pair[0] != pair[1])
+    aligned = (pair for reading, truth in pairs(readings, truths) for pair in align(reading, truth))
+    return Counter(pair for pair in aligned if pair[0] != pair[1])
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,7 @@ def score(readings: Sequence[str], truths: Sequence[str], seed: int = 0) -> Scor
 
 def right_of(readings: Sequence[str], truths: Sequence[str]) -> dict[str, tuple[int, int]]:
     """(how many are read right, of how many), in all, with case folded, and with and without doubled letters."""
-    _check(readings, truths)
-    both = [*zip(readings, truths, strict=True)]
+    both = pairs(readings, truths)
     kinds = {
         "all": both,
         "all, case folded": [(reading.casefold(), truth.casefold()) for reading, truth in both],
@@ -206,11 +205,8 @@ def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> PairedTest:
         raise ValueError(f"{len(a_right)} and {len(b_right)} verdicts: the same captchas, at least one, are expected")
     counts = Counter((bool(a), bool(b)) for a, b in zip(a_right, b_right, strict=True))
     only_a, only_b = counts[True, False], counts[False, True]
-    term, tail = 1, 0  # whole numbers: n choose k, and their sum up to the smaller count
-    for k in range(min(only_a, only_b) + 1):
-        tail, term = tail + term, term * (only_a + only_b - k) // (k + 1)
-    p = min(1.0, 2 * tail / 2 ** (only_a + only_b))
-    return PairedTest(counts[True, True], only_a, only_b, counts[False, False], p)
+    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return PairedTest(counts[True, True], only_a, only_b, counts[False, False], float(p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,6 @@ onnxscript; reading needs ONNX Runtime, numpy and Pillow.
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,24 +69,21 @@ def save_onnx(reader: Reader, path: Path) -> Path:
     require("onnx", "onnxscript", "onnxruntime")
     import torch
 
+    from helpers.onnx_gru import for_onnx
+
     description, ctc = reader.description, isinstance(reader.spelling, CTCSpelling)
     height, width = description.image_size
-    network = reader.engine.network.cpu().eval()
+    network = for_onnx(reader.engine.network).cpu().eval()
     free = {0: torch.export.Dim.DYNAMIC} | ({3: torch.export.Dim.DYNAMIC} if ctc else {})
-    with warnings.catch_warnings():
-        # what torch tells itself of a GRU
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, len(description.mean), height, width),),  # of one image, the batch would count as fixed
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=(free,),
-            dynamo=True,
-            verbose=False,
-        )
-    network.to(reader.engine.device)
+    program = torch.onnx.export(
+        network,
+        (torch.zeros(2, len(description.mean), height, width),),  # of one image, the batch would count as fixed
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=(free,),
+        dynamo=True,
+        verbose=False,
+    )
     program.model.metadata_props[METADATA] = str(description)
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f"{path.name}.unchecked")

@@ -4,6 +4,7 @@ import importlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,20 @@ def captchas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_captchas(tmp_path_factory.mktemp("benchmarks") / "captchas", 80, charset="ABC123", length=4)
 
 
+@pytest.fixture
+def threads_put_back() -> Iterator[None]:
+    """For benchmarks that set how many threads PyTorch uses."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_none_is_forgotten() -> None:
     assert sorted([*ARGUMENTS, "confidence", "journey", "paths", "reading", "serving"]) == BENCHMARKS
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.usefixtures("threads_put_back")
 def test_it_runs_and_prints_a_table(name: str, captchas: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     module = importlib.import_module(f"tests.benchmarks.{name}")
     if name == "time_to":
@@ -52,11 +62,7 @@ def test_it_runs_and_prints_a_table(name: str, captchas: Path, monkeypatch: pyte
     given = ARGUMENTS[name].split() + ([] if name in WITHOUT_DATA else ["--data", str(captchas)])
     monkeypatch.setattr(sys, "argv", [name, *given])
     monkeypatch.delenv("CAPTCHA_TINY")
-    threads = torch.get_num_threads()
-    try:
-        module.main()
-    finally:
-        torch.set_num_threads(threads)
+    module.main()
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if line.startswith("|")]
     assert len(table) >= 3 and set(table[1]) == set("|-"), printed
@@ -111,16 +117,13 @@ def test_the_journey_of_a_record(tmp_path: Path, tmp_path_factory: pytest.TempPa
     assert seen["the same after another move"] == "yes"
 
 
+@pytest.mark.usefixtures("threads_put_back")
 def test_the_confidence_of_a_record(journey, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     config, data, result = journey
     module = importlib.import_module("tests.benchmarks.confidence")
     monkeypatch.setenv("CAPTCHA_WORK", "")  # set by the benchmark, and put back after the test
     monkeypatch.setattr(sys, "argv", ["confidence", "--work", str(config.work), "--length", "5"])
-    threads = torch.get_num_threads()
-    try:
-        module.main()
-    finally:
-        torch.set_num_threads(threads)
+    module.main()
     printed = capsys.readouterr().out
     header, row = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[-3::2])
     found = dict(zip(header, row, strict=True))

@@ -13,7 +13,7 @@ import pytest
 
 from helpers import comparison, metrics, plots
 from helpers.config import Config
-from helpers.data import SPLIT_LIST, CaptchaDataset
+from helpers.data import SPLIT_FILE, SPLIT_LIST, CaptchaDataset
 from helpers.decoding import digest
 from helpers.evaluation import MOST, Model, Trial, acceptances, choose_runs, judge
 from helpers.model import save_model
@@ -82,7 +82,7 @@ def record(tmp_path: Path, tmp_path_factory, monkeypatch, models) -> Runs:
             run.metrics({"best_val_exact": val_exact})
             run.folder(models["cnn_gru_ctc" if "gru" in name else "conv_ctc"], "model")
             if rows:
-                run.table(SPLIT_LIST[: len(rows[0])], rows, "data/splits.csv")
+                run.table(SPLIT_LIST[: len(rows[0])], rows, SPLIT_FILE)
         return run.id
 
     return add

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from helpers.breakdown import TABLES
 from helpers.metrics import (
     align,
     bootstrap_interval,
@@ -15,6 +16,7 @@ from helpers.metrics import (
     confusions,
     exact_match,
     has_doubled,
+    right_of,
     score,
     standard_error,
     wilson_interval,
@@ -159,7 +161,12 @@ def test_score_reads_well() -> None:
     assert "none in this set" in str(score(["AB"], ["AB"])) and "no spread" in str(score(["AB"], ["AB"]))
 
 
-@pytest.mark.parametrize("measure", [exact_match, character_error_rate, confusions, bootstrap_interval, score])
+BREAKDOWNS = [break_down for break_down, _ in TABLES.values()]
+
+
+@pytest.mark.parametrize(
+    "measure", [exact_match, character_error_rate, confusions, bootstrap_interval, score, right_of, *BREAKDOWNS]
+)
 def test_no_data_is_an_error_and_never_a_zero(measure: object) -> None:
     with pytest.raises(ValueError, match="no readings"):
         measure([], [])

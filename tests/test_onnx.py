@@ -15,6 +15,7 @@ from PIL import Image
 from helpers import onnx_model
 from helpers.config import PROJECT, Config
 from helpers.model import TorchEngine, describe, save_model
+from helpers.onnx_gru import for_onnx
 from helpers.onnx_model import TOLERANCE, load_onnx, main, save_onnx
 from helpers.reader import Reader
 from helpers.recipes import RECIPES, get_recipe
@@ -164,3 +165,9 @@ def test_what_lacks_is_named_with_what_installs_it(tmp_path, monkeypatch) -> Non
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(ModuleNotFoundError, match="pip install onnxruntime$"):
         Reader.load(tmp_path / "model.onnx")
+
+
+def test_a_recurrent_layer_that_would_be_exported_wrongly_is_refused() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(2), torch.nn.GRU(8, 4, batch_first=True))
+    with pytest.raises(ValueError, match="^1: a GRU is exported that is bidirectional"):
+        for_onnx(network)

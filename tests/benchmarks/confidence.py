@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
@@ -22,12 +21,13 @@ from helpers import metrics
 from helpers.answers import Answers, answers_of
 from helpers.beam import of_length
 from helpers.calibration import Acceptance, calibrate, fit_temperature
-from helpers.config import Config, as_source
-from helpers.data import CaptchaDataset, collect
+from helpers.config import Config
+from helpers.data import SPLIT_FILE, CaptchaDataset, collect
+from helpers.evaluation import as_trained
 from helpers.reader import Reader
 from helpers.samples import relative_name
 from helpers.spelling import CTCSpelling
-from helpers.tracking import download_model, record_uri
+from helpers.tracking import download_model, finished_runs, record_uri
 from tests.benchmarks.common import table
 
 HEADER = (
@@ -53,11 +53,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     os.environ["CAPTCHA_WORK"] = str(options.work)  # what is named here is stronger
     config = Config()
-    client = MlflowClient(tracking_uri=record_uri(config))
-    experiment = client.get_experiment_by_name(config.experiment)
-    runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["start_time"])
     rows = []
-    for run in runs:
+    for run in sorted(finished_runs(config), key=lambda run: run.info.start_time):
         if not options.data or Path(run.data.params["data"]).name in options.data:
             rows.append(figures(config, run, options.length))
             print(*rows[-1], sep="  ", flush=True)
@@ -88,10 +85,8 @@ def figures(config: Config, run: Run, length: int | None) -> tuple[object, ...]:
 
 def sides(config: Config, run: Run, reader: Reader, names: Sequence[str]) -> list[CaptchaDataset]:
     """Sides of the run's data, as its split list has them."""
-    params = run.data.params
-    kept = {name: params[name] for name in ("label_pattern", "case", "file_column", "label_column") if name in params}
-    found = collect(Config(data=as_source(params["data"]), **kept), reader.recipe)
-    path = download_artifacts(f"runs:/{run.info.run_id}/data/splits.csv", tracking_uri=record_uri(config))
+    found = collect(as_trained(config, run), reader.recipe)
+    path = download_artifacts(f"runs:/{run.info.run_id}/{SPLIT_FILE}", tracking_uri=record_uri(config))
     with open(path, encoding="utf-8", newline="") as file:
         side_of = {row["file"]: row["split"] for row in csv.DictReader(file)}
     of = [side_of.get(relative_name(sample.path, found.source)) for sample in found.samples]

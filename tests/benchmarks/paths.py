@@ -38,13 +38,16 @@ def main() -> int:
     options.add_argument("--count", type=int, default=500)
     options.add_argument("--to", type=Path, required=True)
     options = options.parse_args()
-    model, names = options.model.resolve(), [path.name for path in list_pictures(options.data)[0][: options.count]]
+    model, pictures = options.model.resolve(), list_pictures(options.data)[0][: options.count]
+    names = [path.name for path in pictures]
+    if len(set(names)) < len(names):
+        sys.exit(f"{options.data} has pictures of the same name in several folders: name one of these")
     options.to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         captchas = Path(folder, "captchas")
         captchas.mkdir()
-        for name in names:
-            shutil.copy(options.data / name, captchas)
+        for path in pictures:
+            shutil.copy(path, captchas)
         (empty := Path(folder, "empty")).mkdir()
         ways = {
             "evaluation": by_evaluation(model, captchas, Path(folder, "work")),
