@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -150,8 +151,9 @@ def track(config: Config, name: str, session: str | None = None) -> Iterator[Tra
         with _sigterm_as_exit():
             yield run
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as stopped:
         status = "KILLED"
+        traceback.clear_frames(stopped.__traceback__)  # a half-read result in one would keep the database locked
         raise
     finally:
         client.set_terminated(run.id, status)

@@ -39,4 +39,4 @@ def test_the_browser_shows_curves_and_weights_after_the_repair_and_no_weights_be
         run_page = f"{dashboard.url}/#/experiments/1/runs/{result.run_id}"
         assert shows(page, run_page, WEIGHTS)
         assert download(page) == weights
-        assert curves_drawn(page, run_page, "val_") == 3  # of val_cer, val_exact and val_loss
+        assert curves_drawn(page, run_page, "val_", 3) == 3  # of val_cer, val_exact and val_loss

@@ -97,8 +97,11 @@ def test_it_goes_on_in_the_same_run_and_ends_as_if_nothing_had_been(epoch: int, 
 
 
 def test_an_end_after_the_last_epoch_loses_nothing(tmp_path, monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "save_model", lambda *_: exec("raise KeyboardInterrupt"))
+        patch.setattr(experiment, "save_model", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path, monkeypatch)
     assert_whole(tmp_path, trained(tmp_path, monkeypatch))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy.orm import loading
 
 from helpers import metrics
 from helpers.config import PROJECT, Config
@@ -131,6 +132,22 @@ def test_sigterm_in_training_ends_the_run_killed(tmp_path) -> None:
     (run,) = client.search_runs([client.get_experiment_by_name("captcha-ocr").experiment_id])
     assert run.info.status == "KILLED"
     assert zipfile.ZipFile(tmp_path / "mlruns.zip").testzip() is None
+
+
+def test_a_run_that_is_stopped_while_the_database_is_read_ends_killed(journey, client, monkeypatch) -> None:
+    """The half-read result must not keep the database locked."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, track(journey[0], "test") as run:
+        patch.setattr(loading, "instances", interrupted)
+        try:
+            run.metrics({"val_exact": 0.5})
+        finally:
+            patch.undo()
+    assert client.get_run(run.id).info.status == "KILLED"
+    client.delete_run(run.id)
 
 
 def test_a_moved_record_is_not_written_to(journey, tmp_path) -> None:
