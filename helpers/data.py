@@ -414,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data", help="a folder, zip, table (csv, tsv) or list (txt) of captchas, or synthetic:count=..."
     )
     for setting, meaning in (
-        ("recipe", "the recipe they are for: cnn_gru_ctc, conv_ctc, conv_ctc_deep or resnet18"),
+        ("recipe", "the recipe they are for: cnn_gru_ctc, conv_ctc, conv_ctc_deep, conv_ctc_tall or resnet18"),
         ("label_pattern", "regex on the file-name stem whose group 1 is the text"),
         ("case", "keep, upper or lower"),
         ("charset", "the characters that texts may hold"),

@@ -84,7 +84,9 @@ class Contrast(nn.Module):
         return (images - images.mean((2, 3), keepdim=True)) * ink / (deviation + 0.02)
 
 
-def _convolution(before: int, after: int, *pooling: nn.Module, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def _convolution(
+    before: int, after: int, *pooling: nn.Module, kernel: int = 3, stride: int | tuple[int, int] = 1
+) -> nn.Sequential:
     """Convolution, then pooling, then BatchNorm and ReLU on what is left: the order that costs least."""
     convolution = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, *pooling, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
@@ -132,6 +134,33 @@ class ConvCTC(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.features(images)  # (B, 96, H/8, W/4)
         columns = self.context(features.mean(2)).transpose(1, 2)  # (B, T = W/4, 96)
+        return self.head(self.dropout(columns))  # (B, T, K)
+
+
+class TallConvCTC(nn.Module):
+    """A compact one for look-alikes such as O and 0: strides instead of pooling, and a step sees its column whole.
+
+    Pooling forgets where in its window an edge lay, the mean over the height how a stroke runs; both are all that tells
+    such characters apart. A step is a convolution over the whole height and 5 columns.
+    """
+
+    def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 1) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            Contrast(),
+            _convolution(channels, 24, kernel=5, stride=2),
+            _convolution(24, 64, stride=2),
+            _convolution(64, 96, stride=(2, 1)),
+            _convolution(96, 96),
+        )
+        context = nn.Conv2d(96, 128, kernel_size=(-(-image_size[0] // 8), 5), padding=(0, 2), bias=False)
+        self.context = nn.Sequential(context, nn.BatchNorm2d(128), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(128, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.features(images)  # (B, 96, H/8, W/4)
+        columns = self.context(features).squeeze(2).transpose(1, 2)  # (B, T = W/4, 128)
         return self.head(self.dropout(columns))  # (B, T, K)
 
 

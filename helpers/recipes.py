@@ -82,6 +82,22 @@ RECIPES = {
             "conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1000, 16, 4e-3, 0.08, fit_width=True
         ),
         Recipe(
+            name="conv_ctc_tall",
+            image_size=(60, 160),
+            mean=(0.5,),
+            std=(0.5,),
+            make_network=networks.TallConvCTC,
+            fixed_length=False,
+            epochs=10,
+            steps=2000,
+            batch_size=64,
+            learning_rate=1e-2,
+            warmup_share=0.05,
+            fit_width=True,
+            strength=0.5,
+            crop=WHOLE,
+        ),
+        Recipe(
             name="conv_ctc_deep",
             image_size=(40, 160),
             mean=(0.5,) * 3,

@@ -34,9 +34,9 @@ WORTH_A_PROCESS = 250  # pictures: fewer are painted before a process has starte
 class Synthetic:
     """A set of captchas that has yet to be painted: `zip(spec.texts(), spec.pictures())`.
 
-    Texts are drawn uniformly, so doubled letters occur as they fall, and no two are the same on a file system that
-    ignores case. Picture i depends on the seed, i and the other settings but not on `count`: a smaller set is the
-    beginning of a larger one. Raises ValueError for settings that cannot be met.
+    Texts are drawn uniformly, but for the characters of `often`, so doubled letters occur as they fall, and no two are
+    the same on a file system that ignores case. Picture i depends on the seed, i and the other settings but not on
+    `count`: a smaller set is the beginning of a larger one. Raises ValueError for settings that cannot be met.
     """
 
     count: int = 6000  # pictures
@@ -45,9 +45,10 @@ class Synthetic:
     image_size: tuple[int, int] = (40, 150)  # (height, width), pixels, from 16 each
     style: str = "classic"  # a name in STYLES
     seed: int = 0
+    often: str = ""  # characters of the charset, each drawn once more for every time that it stands here
 
     def __post_init__(self) -> None:
-        _check_texts(self.count, self.charset, self.length)
+        _check_texts(self.count, self.charset, self.length, self.often)
         if min(self.image_size) < 16:
             raise ValueError(f"image_size={self.image_size} is too small for captchas: 16 x 16 pixels is the least")
         if self.style not in STYLES:
@@ -75,17 +76,17 @@ class Synthetic:
         return cls(**{"image_size": image_size, "length": length} | _settings(words))
 
     def __str__(self) -> str:
-        """Every setting, as `parse` reads it."""
+        """Every setting, as `parse` reads it; `often` where it is given."""
         length = self.length if isinstance(self.length, int) else "{}-{}".format(*self.length)
         size = "{1}x{0}".format(*self.image_size)
         return (
             f"{SYNTHETIC}count={self.count},charset={self.charset},length={length},size={size},style={self.style},"
-            f"seed={self.seed}"
+            f"seed={self.seed}" + f",often={self.often}" * bool(self.often)
         )
 
     def texts(self) -> list[str]:
         """What the pictures say, in their order."""
-        return draw_texts(self.count, self.charset, self.length, self.seed)
+        return draw_texts(self.count, self.charset, self.length, self.seed, self.often)
 
     def pictures(self, workers: int | None = None, progress: bool = True) -> Iterator[bytes]:
         """PNG files in the order of the texts, each painted shortly before it is asked for.
@@ -107,6 +108,7 @@ def make_captchas(
     image_size: tuple[int, int] = (40, 150),
     seed: int = 0,
     style: str = "classic",
+    often: str = "",
     workers: int | None = None,
 ) -> Path:
     """Writes the captchas of `Synthetic(count, ...)` as `<text>.png` into `folder` and returns it.
@@ -114,7 +116,7 @@ def make_captchas(
     A complete folder of the same settings is used again, a half-finished one is completed. Raises ValueError for
     settings that cannot be met and for a folder that holds anything else.
     """
-    spec = Synthetic(count, charset, length, image_size, style, seed)
+    spec = Synthetic(count, charset, length, image_size, style, seed, often)
     texts = spec.texts()
     _processes(workers, count)  # raises before anything is written
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,25 +126,27 @@ def make_captchas(
     return folder
 
 
-def draw_texts(count: int, charset: str, length: int | tuple[int, int], seed: int) -> list[str]:
+def draw_texts(count: int, charset: str, length: int | tuple[int, int], seed: int, often: str = "") -> list[str]:
     """`count` seeded texts, no two equal when case-folded; ValueError where the settings do not allow that many."""
-    low, high = _check_texts(count, charset, length)
+    low, high = _check_texts(count, charset, length, often)
     draw = random.Random(f"{seed}:texts")
     texts: dict[str, str] = {}
     while len(texts) < count:
-        text = "".join(draw.choices(charset, k=draw.randint(low, high)))
+        text = "".join(draw.choices(charset + often, k=draw.randint(low, high)))
         if text.casefold() not in RESERVED:
             texts.setdefault(text.casefold(), text)
     return list(texts.values())
 
 
-def _check_texts(count: int, charset: str, length: int | tuple[int, int]) -> tuple[int, int]:
+def _check_texts(count: int, charset: str, length: int | tuple[int, int], often: str) -> tuple[int, int]:
     """The lowest and highest length; ValueError where the settings do not allow `count` texts."""
     low, high = (length, length) if isinstance(length, int) else length
     folded = set(charset.casefold())
     usable = all(c.isalnum() and len(c.casefold()) == 1 for c in charset) and len(set(charset)) == len(charset) > 0
     if not usable:
         raise ValueError(f"charset={charset!r} cannot be used: one or more letters and digits, each once, are expected")
+    if not set(often) <= set(charset):
+        raise ValueError(f"often={often!r} cannot be used: characters of {charset=} are expected")
     if not 1 <= low <= high:
         raise ValueError(f"length={length!r} cannot be used: a whole number from 1, or (lowest, highest), is expected")
     devices = sum(low <= len(name) <= high and set(name) <= folded for name in RESERVED)
@@ -170,6 +174,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "size": ("image_size", _read_size, "WIDTHxHEIGHT in pixels, as in image editors, such as 150x40"),
     "style": ("style", str, "a look"),
     "seed": ("seed", int, "a whole number"),
+    "often": ("often", str, "characters to draw once more for every time they stand here, such as O0O0"),
 }
 _KEYS_ARE = f"with the keys {', '.join(KEYS)}"
 
@@ -187,8 +192,9 @@ def _settings(words: dict[str, str]) -> dict[str, Any]:
 
 
 def _marker(spec: Synthetic) -> str:
-    """Names the style only where it is not the one that all folders once had."""
+    """Names style and `often` only where they are not those that all folders once had."""
     names = ["count", "charset", "length", "image_size", "seed"] + ["style"] * (spec.style != "classic")
+    names += ["often"] * bool(spec.often)
     return json.dumps({name: getattr(spec, name) for name in names}, indent=2) + "\n"
 
 
@@ -286,8 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defaults = dict(item.split("=") for item in str(Synthetic()).removeprefix(SYNTHETIC).split(","))
     for key, (_, _, expected) in KEYS.items():
         names = f": {', '.join(STYLES)}" if key == "style" else ""
-        said = f"{expected}{names}; {defaults[key]} if not given"
-        parser.add_argument(f"--{key}", metavar=key.upper(), help=said, default=defaults[key])
+        default = defaults.get(key, "")
+        said = f"{expected}{names}; {default or 'none'} if not given"
+        parser.add_argument(f"--{key}", metavar=key.upper(), help=said, default=default)
     parser.add_argument("--workers", type=int, help="processes; by the machine if not given")
     options = vars(parser.parse_args(arguments))
     folder, started = options["folder"], time.perf_counter()

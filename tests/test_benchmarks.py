@@ -15,6 +15,7 @@ from helpers.data import load_data
 from helpers.model import save_model
 from helpers.synthetic import make_captchas
 from helpers.training import build
+from tests.benchmarks import accuracy
 from tests.record import sqlite_record
 
 BENCHMARKS = sorted(
@@ -69,6 +70,15 @@ def test_it_runs_and_prints_a_table(name: str, captchas: Path, monkeypatch: pyte
     assert len({line.count("|") for line in table[:3]}) == 1
     if name == "time_to":
         assert any(line.startswith("| as published |") for line in table)
+
+
+def test_of_synthetic_captchas_only_texts_are_tested_that_no_other_set_trains_on() -> None:
+    config = Config(recipe="conv_ctc_tall", data="synthetic:count=300,charset=ABO0,length=4-5,seed=1,often=O0")
+    data = load_data(config)
+    pictures, texts = accuracy.captchas_to_test("synthetic:count=300,charset=ABO0,length=4-5", config)
+    assert len(pictures) == len(texts) > 9
+    assert not set(texts) & {*data.train.texts, *data.val.texts}
+    assert set(texts) & set(data.test.texts)  # of both sets
 
 
 def test_reading_runs_without_the_other_readers(captchas: Path, tmp_path: Path) -> None:

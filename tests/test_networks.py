@@ -12,7 +12,7 @@ from torchvision.models import resnet18 as torchvision_resnet18
 from helpers import networks
 from helpers.codec import FixedLengthCodec
 from helpers.config import Config
-from helpers.networks import CNNGRU, Contrast, ConvCTC, DeepConvCTC, ResNet18
+from helpers.networks import CNNGRU, Contrast, ConvCTC, DeepConvCTC, ResNet18, TallConvCTC
 from helpers.recipes import RECIPES, get_recipe
 
 
@@ -79,13 +79,16 @@ def test_columns_are_image_columns() -> None:
 
 @pytest.mark.parametrize("classes", [20, 37])
 @pytest.mark.parametrize(("height", "width"), [(32, 128), (32, 304), (64, 80)])
-@pytest.mark.parametrize(("made", "channels", "deep"), [(ConvCTC, 1, 96), (DeepConvCTC, 3, 192)])
+@pytest.mark.parametrize(
+    ("made", "channels", "deep", "column"),
+    [(ConvCTC, 1, 96, 96), (TallConvCTC, 1, 96, 128), (DeepConvCTC, 3, 192, 192)],
+)
 def test_conv_ctc_has_the_documented_shapes(
-    made: type[nn.Module], channels: int, deep: int, classes: int, height: int, width: int
+    made: type[nn.Module], channels: int, deep: int, column: int, classes: int, height: int, width: int
 ) -> None:
     seen = shapes(made(classes, (height, width), channels).eval(), torch.rand(2, channels, height, width))
     assert seen["features"] == ((2, channels, height, width), (2, deep, height // 8, width // 4))
-    assert seen["head"] == ((2, width // 4, deep), (2, width // 4, classes))
+    assert seen["head"] == ((2, width // 4, column), (2, width // 4, classes))
     assert seen[""][1] == (2, width // 4, classes)
 
 

@@ -106,6 +106,13 @@ def test_doubled_letters_occur_as_often_as_chance_has_it() -> None:
     assert share == pytest.approx(1 - (31 / 32) ** 4, abs=4 * (0.12 * 0.88 / 4000) ** 0.5)
 
 
+def test_characters_drawn_often_come_as_often_as_they_are_named() -> None:
+    written = "".join(draw_texts(4000, CHARSET, 5, 3, often="WWWQ"))
+    for character, times in (("W", 4), ("Q", 2), ("A", 1)):
+        share = times / (len(CHARSET) + 4)
+        assert written.count(character) / len(written) == pytest.approx(share, abs=4 * (share / len(written)) ** 0.5)
+
+
 def test_lengths_span_the_range() -> None:
     assert {len(text) for text in draw_texts(100, CHARSET, (2, 4), 0)} == {2, 3, 4}
 
@@ -374,6 +381,7 @@ def test_the_smallest_picture_with_too_many_letters_is_still_a_picture(style: st
         Synthetic(20, "abcXYZ019", (4, 6), (24, 72), "wavy", -3),
         Synthetic(length=(5, 5), style="mixed"),
         Synthetic(9, charset="äé"),
+        Synthetic(9, charset="XO0", often="O00"),
     ],
 )
 def test_a_spec_is_what_its_text_says(spec: Synthetic) -> None:
@@ -409,6 +417,7 @@ def test_keys_are_optional_in_any_order_and_the_size_is_width_by_height() -> Non
         ("synthetic:length=6-4", r"\(lowest, highest\)"),
         ("synthetic:charset=", "letters and digits"),
         ("synthetic:seed=x", "seed=x .* a whole number"),
+        ("synthetic:often=O", "often='O' .* characters of charset"),
         ("synthetic:style=Wavy", "one of classic, package, clean, wavy, colour, mixed"),
     ],
 )

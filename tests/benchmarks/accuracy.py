@@ -3,28 +3,44 @@
     python -m tests.benchmarks.accuracy --data FOLDER --recipes conv_ctc --folds 5 --seeds 0 1
     python -m tests.benchmarks.accuracy --data FOLDER --recipes conv_ctc --seeds 0 1 2           # the seed's own split
     python -m tests.benchmarks.accuracy --data FOLDER/train --test FOLDER/val --seeds 0          # a test set of its own
+    python -m tests.benchmarks.accuracy --data synthetic:often=O0,... --test synthetic:...       # of which the test side
 
 With folds every captcha is tested once, by a model that was trained without its text. A model is the best epoch on its
-validation side; test captchas are read once per model. CPU-seconds are those of the training alone.
+validation side; test captchas are read once per model. CPU-seconds are those of the training alone. Of a synthetic test
+set only the test side is read: no text of it stands on another side of any set, with the same seed and shares.
 """
 
 import time
 from pathlib import Path
 
 from helpers import metrics
-from helpers.config import Config
+from helpers.config import SYNTHETIC, Config
 from helpers.data import load_data
 from helpers.model import reader_of
 from helpers.samples import find_samples
+from helpers.splits import split
+from helpers.synthetic import Synthetic
 from helpers.training import choose_device, fit
 from tests.benchmarks.common import parse, parser, table
+
+
+def captchas_to_test(source: str, config: Config) -> tuple[list[Path] | list[bytes], list[str]]:
+    """(pictures, texts) of a labelled folder, or of the test side of synthetic captchas."""
+    if not source.startswith(SYNTHETIC):
+        samples = find_samples(Path(source), config.label_pattern, config.case)
+        return [sample.path for sample in samples], [sample.text for sample in samples]
+    spec = Synthetic.parse(source)
+    sides = split(spec.texts(), config.seed, config.val_share, config.test_share)
+    found = zip(spec.pictures(), spec.texts(), sides, strict=True)
+    kept = [(picture, text) for picture, text, side in found if side == "test"]
+    return [picture for picture, _ in kept], [text for _, text in kept]
 
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0], ["conv_ctc"])
     options.add_argument("--folds", type=int)
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
-    options.add_argument("--test", type=Path, help="a labelled folder to test on, instead of a part of the data")
+    options.add_argument("--test", help="a labelled folder, or synthetic:..., to test on instead of a part of the data")
     options.add_argument("--wrong", type=int, default=20, help="wrong readings to show")
     options = parse(options)
     for recipe in options.recipes:
@@ -38,8 +54,8 @@ def main() -> None:
                 seconds = time.perf_counter() - started
                 reader = reader_of(fitted.module.network, fitted.module.codec, data.recipe, choose_device(config))
                 if options.test:
-                    samples = find_samples(options.test, config.label_pattern, config.case)
-                    readings, known = reader.read([s.path for s in samples]), [s.text for s in samples]
+                    pictures, known = captchas_to_test(options.test, config)
+                    readings = reader.read(pictures)
                 else:
                     readings, known = reader.read_prepared(data.test.images), data.test.texts
                 read = [reading.text for reading in readings]
