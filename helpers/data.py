@@ -29,7 +29,7 @@ from helpers.config import Config, on_kaggle
 from helpers.decoding import Picture, cache_file, decode, digest, images_differ_in_shape, look_at
 from helpers.kaggle import choose_data
 from helpers.pictures import UNREADABLE, DataError, first_names, open_picture
-from helpers.recipes import Recipe, get_recipe
+from helpers.recipes import RECIPES, Recipe, get_recipe
 from helpers.samples import LISTS, SPLITS, TABLES, Sample, find_samples, one_spelling, relative_name
 from helpers.splits import on_two_sides, split_folds, split_sides
 from helpers.synthetic import Synthetic, make_captchas
@@ -414,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data", help="a folder, zip, table (csv, tsv) or list (txt) of captchas, or synthetic:count=..."
     )
     for setting, meaning in (
-        ("recipe", "the recipe they are for: cnn_gru_ctc, conv_ctc, conv_ctc_deep, conv_ctc_tall or resnet18"),
+        ("recipe", f"the recipe they are for: {', '.join(RECIPES)}"),
         ("label_pattern", "regex on the file-name stem whose group 1 is the text"),
         ("case", "keep, upper or lower"),
         ("charset", "the characters that texts may hold"),
