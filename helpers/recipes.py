@@ -95,7 +95,6 @@ RECIPES = {
             warmup_share=0.05,
             fit_width=True,
             strength=0.5,
-            crop=WHOLE,
         ),
         Recipe(
             name="conv_ctc_deep",
