@@ -218,11 +218,12 @@ def _connect(database: Path) -> sqlite3.Connection:
     for path in (database, journal, database.with_name(database.name + "-wal")):
         if _leads_out(path, database.parent):
             raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
-    if journal.is_file() and journal.stat().st_size >= 8:
-        with journal.open("rb") as file:
-            file.seek(-8, os.SEEK_END)
-            if file.read() == SUPER_JOURNAL:
-                raise Refused(f"{journal} names another file to delete. MLflow writes none such: remove it.")
+    with suppress(FileNotFoundError):  # gone with the write of another process
+        if journal.is_file():
+            with journal.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
+                if file.read() == SUPER_JOURNAL:
+                    raise Refused(f"{journal} names another file to delete. MLflow writes none such: remove it.")
     return sqlite3.connect(database, timeout=PATIENCE, isolation_level=None)
 
 

@@ -88,6 +88,12 @@ def test_the_copy_is_whole_while_another_thread_writes(mlruns: Path, tmp_path: P
     assert len(written) > 5
 
 
+def test_a_journal_that_goes_away_while_it_is_looked_at_is_none(mlruns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name.endswith("-journal") or is_file(path))
+    assert pack(mlruns).path.exists()
+
+
 def test_a_packed_record_is_repaired_elsewhere(mlruns: Path, tmp_path: Path) -> None:
     report = fix_paths(pack(mlruns).path, tmp_path / "else where")
     assert report.exit_code == 0 and not report.missing and report.changed["runs"] == 1
