@@ -74,8 +74,9 @@ def test_the_copy_is_whole_while_another_thread_writes(mlruns: Path, tmp_path: P
     writer.start()
     try:
         for attempt in itertools.count():
-            if attempt >= 5 and len(written) > 5 or not writer.is_alive():
+            if attempt >= 5 and len(written) > 5:
                 break
+            assert writer.is_alive()
             target = pack(mlruns, tmp_path / f"{attempt}.zip").path
             with zipfile.ZipFile(target) as archive:
                 archive.extract(f"mlruns/{DATABASE}", tmp_path / str(attempt))
