@@ -223,7 +223,10 @@ def _connect(database: Path) -> sqlite3.Connection:
             with journal.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
                 if file.read() == SUPER_JOURNAL:
-                    raise Refused(f"{journal} names another file to delete. MLflow writes none such: remove it.")
+                    raise Refused(
+                        f"{journal} names another file to delete, which MLflow's own never do. Take the record from the"
+                        " zip again, or a fresh copy of it."
+                    )
     return sqlite3.connect(database, timeout=PATIENCE, isolation_level=None)
 
 

@@ -100,11 +100,16 @@ def make_empty(source: Path, target: Path, home: Path) -> None:
 
 
 def _connect(source: Path, target: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(target, timeout=PATIENCE, isolation_level=None)
+    """The target, with the source beside it for reading alone.
+
+    BEGIN IMMEDIATE would begin to write to both otherwise, and a kill in the commit of two databases leaves a journal
+    that names a third file (https://sqlite.org/atomiccommit.html, 5.0), which `fixed_paths` refuses.
+    """
+    db = sqlite3.connect(os.path.abspath(target), timeout=PATIENCE, isolation_level=None, uri=True)
     db.row_factory = sqlite3.Row
     for pragma in ("trusted_schema = OFF", "foreign_keys = ON"):
         db.execute(f"PRAGMA {pragma}")
-    db.execute("ATTACH ? AS source", (str(source),))
+    db.execute("ATTACH ? AS source", (f"{source.absolute().as_uri()}?mode=ro",))
     return db
 
 

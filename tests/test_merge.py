@@ -17,6 +17,7 @@ from mlruns_tools import merge as merge_module
 from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths
 from mlruns_tools.merge import WORK, main, merge
 from mlruns_tools.pack import pack
+from mlruns_tools.transfer import Transfer
 from tests.record import (
     NAMES,
     STEPS,
@@ -277,6 +278,23 @@ def test_one_merge_at_a_time(sessions, own: Path) -> None:
                 merge(sessions["first"][0], own)
     merge(sessions["first"][0], own)
     assert not (own / WORK).exists()
+
+
+def test_one_database_alone_is_written(sessions, own: Path, monkeypatch) -> None:
+    """A commit of two leaves, where it is killed, a journal that names a third file: such a target would be refused."""
+    written = []
+
+    def write(transfer: Transfer) -> None:
+        source = Path(transfer.db.execute("PRAGMA database_list").fetchall()[-1]["file"])
+        with closing(sqlite3.connect(source, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # locked where the merge had begun to write to it
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            transfer.db.execute("DELETE FROM source.tags")
+        written.append(source.name)
+
+    monkeypatch.setattr(Transfer, "write", write)
+    merge(sessions["first"][0], own)
+    assert written == [DATABASE]
 
 
 KILLED = {  # where a merge into a new record is killed
