@@ -222,6 +222,7 @@ def act(
     before, started = image.versions(), time.perf_counter()
     variables = {"PATH": f"{image.python.parent}:{os.environ['PATH']}", "HOME": str(folder), "OFFLINE": ""}
     variables |= {"KAGGLE_KERNEL_RUN_TYPE": session.kind, "CAPTCHA_TINY": "1"}
+    variables["OMP_NUM_THREADS"] = "1"  # two that wait for each other on a busy machine take minutes
     if session.internet:
         variables |= {name: value for name, value in os.environ.items() if name.upper().startswith(("PIP_", "HTTP"))}
     else:
