@@ -331,7 +331,8 @@ def _rare(texts: Sequence[str], rare: int) -> Finding | None:
     if not few:
         return None
     said = f"characters that occur fewer than {rare} times can hardly be learned: {_counts(few, 40)}"
-    return Finding("warning", "rare characters", said, "add captchas that hold them")
+    remedy = "add captchas that hold them, or begin with weights that know them (CAPTCHA_RECIPE=conv_ctc CAPTCHA_PRETRAINED=1)"
+    return Finding("warning", "rare characters", said, remedy)
 
 
 def _odd_kinds(names: Sequence[str], texts: Sequence[str]) -> list[Finding]:

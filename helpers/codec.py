@@ -31,6 +31,12 @@ class Codec:
         """One reading per image of (B, T, K): the best path, and the probability of what it spells."""
         return self.spelling.read(logits.detach().float().cpu().numpy())
 
+    def shared_classes(self, other: "Codec") -> tuple[list[int], list[int]]:
+        """The classes, own and the other's, that mean the same: by character, and those that are none as they are."""
+        extra = self.classes - len(self.charset)
+        both = "".join(character for character in self.charset if character in other.charset)
+        return tuple([*range(extra), *codec.spelling.ids(both, extra)] for codec in (self, other))
+
     def can_spell(self, text: str) -> bool:
         """Whether every character of the text is in the charset."""
         return set(text) <= set(self.charset)

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from helpers.codec import Codec
+from helpers.config import PROJECT
 from helpers.reader import DESCRIPTION, WEIGHTS, Description, Reader
 from helpers.recipes import RECIPES, Recipe
 from helpers.view import WHOLE
+
+PRETRAINED = PROJECT / "assets" / "pretrained"  # a model folder each for recipes that can begin with its weights
 
 
 class TorchEngine:
@@ -69,6 +72,29 @@ def load_network(folder: Path, description: Description, device: str = "cpu") ->
     network = recipe.network(recipe.codec(description.charset, description.text_length))
     network.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
     return TorchEngine(network, device)
+
+
+def begin_with_pretrained(network: nn.Module, codec: Codec, recipe: Recipe) -> None:
+    """Puts the recipe's pretrained weights into its network, those of the head character by character.
+
+    Characters that they do not know keep the weights they have, which is said. Raises ValueError where there are none.
+    """
+    folder = PRETRAINED / recipe.name
+    if not folder.is_dir():
+        there = ", ".join(sorted(path.name for path in PRETRAINED.glob("*/"))) or "none: copy the project's there"
+        raise ValueError(
+            f"the recipe {recipe.name!r} has no pretrained weights: leave pretrained off. In {PRETRAINED} are {there}"
+        )
+    description = Description.load(folder)
+    own, theirs = codec.shared_classes(recipe.codec(description.charset, description.text_length))
+    known = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    for name, tensor in network.state_dict().items():
+        if name.startswith("head."):
+            tensor[own] = known[name][theirs]
+        else:
+            tensor.copy_(known[name])
+    if new := sorted(set(codec.charset) - set(description.charset)):
+        print(f"{new} stand in no pretrained weights: they are learned from nothing")
 
 
 def reader_of(network: nn.Module, codec: Codec, recipe: Recipe, device: str = "cpu", case: str = "keep") -> Reader:

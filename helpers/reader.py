@@ -50,6 +50,11 @@ class Description:
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
+    def load(cls, folder: Path) -> "Description":
+        """Of a model folder."""
+        return cls.parse((folder / DESCRIPTION).read_text(encoding="utf-8"), folder / DESCRIPTION)
+
+    @classmethod
     def parse(cls, text: str, where: object) -> "Description":
         """From JSON; ValueError that names `where` it stands if it is none of ours. Older ones lack the newer fields."""
         try:
@@ -103,7 +108,7 @@ class Reader:
                 raise FileNotFoundError(
                     f"{folder} holds no {name}: name a model folder, runs:/RUN_ID/model or an ONNX file"
                 )
-        description = Description.parse((folder / DESCRIPTION).read_text(encoding="utf-8"), folder / DESCRIPTION)
+        description = Description.load(folder)
         from helpers.model import load_network  # not above: a reader of ONNX files needs no torch
 
         return cls(load_network(folder, description, device), description)

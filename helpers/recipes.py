@@ -66,11 +66,14 @@ class Recipe:
         return steps
 
     def network(self, codec: Codec, pretrained: bool = False) -> nn.Module:
-        """The network whose logits the codec reads."""
-        if pretrained and not self.fixed_length:
-            raise ValueError(f"the recipe {self.name!r} has no pretrained weights: leave pretrained off")
+        """The network whose logits the codec reads; `pretrained`: with ImageNet's weights, else those of PRETRAINED."""
         extra = {"length": codec.length, "pretrained": pretrained} if isinstance(codec, FixedLengthCodec) else {}
-        return self.make_network(codec.classes, self.image_size, self.channels, **extra)
+        network = self.make_network(codec.classes, self.image_size, self.channels, **extra)
+        if pretrained and not extra:
+            from helpers.model import begin_with_pretrained  # not above: it builds on recipes
+
+            begin_with_pretrained(network, codec, self)
+        return network
 
 
 RECIPES = {
@@ -121,6 +124,10 @@ def get_recipe(config: Config) -> Recipe:
         raise ValueError(f"there is no recipe {config.recipe!r}; the recipes are {', '.join(RECIPES)}")
     names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share", "aspect")
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    if (
+        config.pretrained and not RECIPES[config.recipe].fixed_length
+    ):  # off the blank plateau already, and not to leave far
+        given = {"warmup_share": 0, "learning_rate": RECIPES[config.recipe].learning_rate / 2} | given
     if "epochs" in given:
         given["steps"] = 0  # exactly as many epochs as asked for
     if "image_size" in given:

@@ -236,3 +236,12 @@ def test_reading_leaves_the_logits_as_they_are() -> None:
     before = logits.detach().clone()
     CTCCodec("AB").read(logits)
     assert torch.equal(logits, before)
+
+
+def _positions(charset: str) -> FixedLengthCodec:
+    return FixedLengthCodec(charset, 4)
+
+
+@pytest.mark.parametrize(("make", "own", "others"), [(CTCCodec, [0, 1, 3], [0, 3, 1]), (_positions, [0, 2], [2, 0])])
+def test_shared_classes_are_those_of_the_same_characters(make: object, own: list[int], others: list[int]) -> None:
+    assert make("CxA").shared_classes(make("ABC")) == (own, others)

@@ -1,5 +1,6 @@
 """The architectures: the shapes that their comments state, position kept, every parameter trained."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -9,11 +10,15 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.models import resnet18 as torchvision_resnet18
 
-from helpers import networks
-from helpers.codec import FixedLengthCodec
+from helpers import model, networks
+from helpers.codec import CTCCodec, FixedLengthCodec
 from helpers.config import Config
+from helpers.metrics import exact_match
+from helpers.model import load_network
 from helpers.networks import CNNGRU, Contrast, ConvCTC, DeepConvCTC, ResNet18, TallConvCTC
+from helpers.reader import Description, Reader
 from helpers.recipes import RECIPES, get_recipe
+from helpers.synthetic import Synthetic
 
 
 @pytest.fixture(autouse=True)
@@ -208,11 +213,58 @@ def test_pretrained_keeps_the_other_weights(rgb: nn.Module) -> None:
     assert len(old) == len(new) and all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if not recipe.fixed_length])
+@pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if not r.fixed_length and n != "conv_ctc"])
 def test_pretrained_is_refused_where_there_are_no_weights(name: str) -> None:
     recipe = RECIPES[name]
-    with pytest.raises(ValueError, match=f"'{name}' has no pretrained weights"):
+    with pytest.raises(ValueError, match=f"'{name}' has no pretrained weights.* are conv_ctc"):
         recipe.network(recipe.codec("ABCD", None), pretrained=True)
+
+
+def test_pretrained_weights_that_are_not_here_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook on Kaggle, which carries the code alone."""
+    monkeypatch.setattr(model, "PRETRAINED", tmp_path / "pretrained")
+    with pytest.raises(ValueError, match=f"In {tmp_path}.* are none: copy the project's there"):
+        RECIPES["conv_ctc"].network(CTCCodec("ABCD"), pretrained=True)
+
+
+def test_pretrained_heads_are_taken_over_by_character(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order of the new charset; what the weights do not know stays as it was drawn."""
+    folder = model.PRETRAINED / "conv_ctc"
+    known, charset = load_network(folder, Description.load(folder)).network, Description.load(folder).charset
+    recipe, codec = RECIPES["conv_ctc"], CTCCodec("zé7A")
+    torch.manual_seed(0)
+    drawn = recipe.network(codec)
+    torch.manual_seed(0)
+    network = recipe.network(codec, pretrained=True)
+    rows = [0, *(1 + charset.index(character) for character in "z7A")]  # the blank first
+    assert torch.equal(network.head.weight[[0, 1, 3, 4]], known.head.weight[rows])
+    assert torch.equal(network.head.bias[[0, 1, 3, 4]], known.head.bias[rows])
+    assert torch.equal(network.head.weight[2], drawn.head.weight[2])
+    old, new = known.features.state_dict(), network.features.state_dict()
+    assert old.keys() == new.keys() and all(torch.equal(old[name], new[name]) for name in old)
+    assert "['é'] stand in no pretrained weights" in capsys.readouterr().out
+
+
+def test_pretrained_weights_read_captchas_that_they_have_not_seen() -> None:
+    """They were trained on seeds 1 to 9 of styles mixed and package; few of these texts were among theirs."""
+    spec = Synthetic(100, style="mixed", seed=1000)
+    readings = Reader.load(model.PRETRAINED / "conv_ctc").read(spec.pictures())
+    assert exact_match([reading.text.upper() for reading in readings], spec.texts()) > 0.7
+
+
+def test_pretrained_weights_are_small() -> None:
+    """They stand in git."""
+    files = [file for file in model.PRETRAINED.rglob("*") if file.is_file()]
+    assert len(files) == 2 and sum(file.stat().st_size for file in files) < 2**20
+
+
+def test_a_pretrained_training_does_not_warm_up_and_goes_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, started = (get_recipe(Config(recipe="conv_ctc", pretrained=on)) for on in (False, True))
+    assert plain.warmup_share > 0 == started.warmup_share and started.learning_rate == plain.learning_rate / 2
+    asked = get_recipe(Config(recipe="conv_ctc", pretrained=True, learning_rate=1e-2, warmup_share=0.5))
+    assert (asked.learning_rate, asked.warmup_share) == (1e-2, 0.5)
+    monkeypatch.delenv("CAPTCHA_TINY")
+    assert get_recipe(Config(recipe="resnet18", pretrained=True)) == RECIPES["resnet18"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -19,14 +19,15 @@ def main() -> None:
     options.add_argument("--counts", type=int, nargs="+", default=[50, 100, 200, 400, 800])
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--folds", type=int, default=5)
+    options.add_argument("--pretrained", action="store_true", help="begin with the recipe's pretrained weights")
     options = parse(options)
     rows = []
     for recipe in options.recipes:
-        found = collect(Config(**options.settings, recipe=recipe))
+        found = collect(Config(**options.settings, recipe=recipe, pretrained=options.pretrained))
         for count in options.counts:
             texts, truths, cpu = [], [], 0.0
             for seed in options.seeds:
-                config = Config(**options.settings, recipe=recipe, seed=seed)
+                config = Config(**options.settings, recipe=recipe, seed=seed, pretrained=options.pretrained)
                 data = chosen_on_training(held_out(found, config, 0, options.folds, count), config)
                 if len(data.train) < count:
                     print(f"only {len(data.train)} captchas to train on: {count} left out")
