@@ -208,7 +208,8 @@ assert classes == module.codec.classes
 # than characters in the wrong places. On this *blank plateau* the loss hardly falls and every picture is read as nothing.
 # How long it stays there depends on layers and pictures, and grows with their number. The second time the first steps pass
 # from a simpler loss to CTC: the characters of the text, spread evenly over the frames, one class per frame, no blanks. That
-# is a rough guess at where they stand, and enough to begin with; meanwhile the CTC loss may well rise.
+# is a rough guess at where they stand, and enough to begin with; meanwhile the CTC loss may well rise. Weights that were
+# trained elsewhere (`pretrained`) are off the plateau already: then there is no warm-up, and both times are the same.
 
 # %%
 from helpers import trials
