@@ -49,9 +49,7 @@ class Config:
     folds: int | None = None  # of a cross-validation; None: one split by val_share and test_share
     fold: int = 0  # which fold is tested, from 0
     augment: bool = True
-    pretrained: bool = (
-        False  # begin with weights learned elsewhere: ImageNet's (resnet18), synthetic captchas' (conv_ctc)
-    )
+    pretrained: bool = False  # begin with weights from ImageNet (resnet18) or from synthetic captchas (conv_ctc)
     device: str = "auto"  # "auto", "cpu" or "cuda"
     precision: str = "auto"  # "auto" or a precision of Lightning's Trainer
     devices: int | None = None  # processes that train; None: one in a notebook, else one per GPU

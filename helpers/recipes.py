@@ -124,17 +124,16 @@ def get_recipe(config: Config) -> Recipe:
         raise ValueError(f"there is no recipe {config.recipe!r}; the recipes are {', '.join(RECIPES)}")
     names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share", "aspect")
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    if (
-        config.pretrained and not RECIPES[config.recipe].fixed_length
-    ):  # off the blank plateau already, and not to leave far
-        given = {"warmup_share": 0, "learning_rate": RECIPES[config.recipe].learning_rate / 2} | given
+    recipe = RECIPES[config.recipe]
+    if config.pretrained and not recipe.fixed_length:  # the weights are off the blank plateau, and near their end
+        given = {"warmup_share": 0, "learning_rate": recipe.learning_rate / 2} | given
     if "epochs" in given:
         given["steps"] = 0  # exactly as many epochs as asked for
     if "image_size" in given:
         given["fit_width"] = False
     if not config.crop:
         given["crop"] = WHOLE
-    recipe = replace(RECIPES[config.recipe], **given)
+    recipe = replace(recipe, **given)
     if recipe.fixed_length and recipe.aspect == "keep":
         raise ValueError(
             f"the recipe {recipe.name!r} reads one shape: aspect='keep' needs a CTC recipe, or say 'squeeze'"
