@@ -336,7 +336,9 @@ def collect(config: Config, recipe: Recipe | None = None, rare: int = RARE) -> C
     else:
         spec = Synthetic.parse(source, image_size=recipe.image_size, length=4 if recipe.fixed_length else 5)
         recipe = replace(recipe, aspect="squeeze" if recipe.aspect == "auto" else recipe.aspect)
-        source, samples = str(spec), [Sample(Path(f"{t}.png"), one_spelling(t, config.case)) for t in spec.texts()]
+        names = [f"{index}-{text}.png" if spec.repeats else f"{text}.png" for index, text in enumerate(spec.texts())]
+        texts = [one_spelling(text, config.case) for text in spec.texts()]
+        source, samples = str(spec), [Sample(Path(name), text) for name, text in zip(names, texts, strict=True)]
         train = set(_training(config, samples))
         painted = enumerate(spec.pictures(workers=1, progress=False))
         recipe = _framed(recipe, (content for index, content in painted if index in train))

@@ -34,9 +34,9 @@ WORTH_A_PROCESS = 250  # pictures: fewer are painted before a process has starte
 class Synthetic:
     """A set of captchas that has yet to be painted: `zip(spec.texts(), spec.pictures())`.
 
-    Texts are drawn uniformly, but for the characters of `often`, so doubled letters occur as they fall, and no two are
-    the same on a file system that ignores case. Picture i depends on the seed, i and the other settings but not on
-    `count`: a smaller set is the beginning of a larger one. Raises ValueError for settings that cannot be met.
+    Texts are drawn uniformly, but for the characters of `often`, so doubled letters occur as they fall. Without `repeats`
+    no two are the same on a file system that ignores case. Picture i depends on the seed, i and the other settings but
+    not on `count`: a smaller set is the beginning of a larger one. Raises ValueError for settings that cannot be met.
     """
 
     count: int = 6000  # pictures
@@ -46,9 +46,10 @@ class Synthetic:
     style: str = "classic"  # a name in STYLES
     seed: int = 0
     often: str = ""  # characters of the charset, each drawn once more for every time that it stands here
+    repeats: bool = False  # several pictures may have one text, which no folder can hold
 
     def __post_init__(self) -> None:
-        _check_texts(self.count, self.charset, self.length, self.often)
+        _check_texts(self.count, self.charset, self.length, self.often, self.repeats)
         if min(self.image_size) < 16:
             raise ValueError(f"image_size={self.image_size} is too small for captchas: 16 x 16 pixels is the least")
         if self.style not in STYLES:
@@ -76,17 +77,17 @@ class Synthetic:
         return cls(**{"image_size": image_size, "length": length} | _settings(words))
 
     def __str__(self) -> str:
-        """Every setting, as `parse` reads it; `often` where it is given."""
+        """Every setting, as `parse` reads it; `often` and `repeats` where they are given."""
         length = self.length if isinstance(self.length, int) else "{}-{}".format(*self.length)
         size = "{1}x{0}".format(*self.image_size)
         return (
             f"{SYNTHETIC}count={self.count},charset={self.charset},length={length},size={size},style={self.style},"
-            f"seed={self.seed}" + f",often={self.often}" * bool(self.often)
+            f"seed={self.seed}" + f",often={self.often}" * bool(self.often) + ",repeats=yes" * self.repeats
         )
 
     def texts(self) -> list[str]:
         """What the pictures say, in their order."""
-        return draw_texts(self.count, self.charset, self.length, self.seed, self.often)
+        return draw_texts(self.count, self.charset, self.length, self.seed, self.often, self.repeats)
 
     def pictures(self, workers: int | None = None, progress: bool = True) -> Iterator[bytes]:
         """PNG files in the order of the texts, each painted shortly before it is asked for.
@@ -126,19 +127,21 @@ def make_captchas(
     return folder
 
 
-def draw_texts(count: int, charset: str, length: int | tuple[int, int], seed: int, often: str = "") -> list[str]:
-    """`count` seeded texts, no two equal when case-folded; ValueError where the settings do not allow that many."""
-    low, high = _check_texts(count, charset, length, often)
+def draw_texts(
+    count: int, charset: str, length: int | tuple[int, int], seed: int, often: str = "", repeats: bool = False
+) -> list[str]:
+    """`count` seeded texts, without `repeats` no two equal when case-folded; ValueError where there are not that many."""
+    low, high = _check_texts(count, charset, length, often, repeats)
     draw = random.Random(f"{seed}:texts")
-    texts: dict[str, str] = {}
+    texts: dict[str | int, str] = {}
     while len(texts) < count:
         text = "".join(draw.choices(charset + often, k=draw.randint(low, high)))
         if text.casefold() not in RESERVED:
-            texts.setdefault(text.casefold(), text)
+            texts.setdefault(len(texts) if repeats else text.casefold(), text)
     return list(texts.values())
 
 
-def _check_texts(count: int, charset: str, length: int | tuple[int, int], often: str) -> tuple[int, int]:
+def _check_texts(count: int, charset: str, length: int | tuple[int, int], often: str, repeats: bool) -> tuple[int, int]:
     """The lowest and highest length; ValueError where the settings do not allow `count` texts."""
     low, high = (length, length) if isinstance(length, int) else length
     folded = set(charset.casefold())
@@ -151,7 +154,7 @@ def _check_texts(count: int, charset: str, length: int | tuple[int, int], often:
         raise ValueError(f"length={length!r} cannot be used: a whole number from 1, or (lowest, highest), is expected")
     devices = sum(low <= len(name) <= high and set(name) <= folded for name in RESERVED)
     possible = sum(len(folded) ** n for n in range(low, high + 1)) - devices
-    if not 1 <= count <= possible:
+    if count < 1 or possible < (1 if repeats else count):
         raise ValueError(f"{count} captchas cannot be made: {possible} texts differ with {charset=} and {length=}")
     return low, high
 
@@ -159,6 +162,10 @@ def _check_texts(count: int, charset: str, length: int | tuple[int, int], often:
 def _read_length(word: str) -> int | tuple[int, int]:
     low, dash, high = word.partition("-")
     return (int(low), int(high)) if dash else int(low)
+
+
+def _read_yes(word: str) -> bool:
+    return {"yes": True, "no": False, "": False}[word.lower()]
 
 
 def _read_size(word: str) -> tuple[int, int]:
@@ -175,6 +182,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "style": ("style", str, "a look"),
     "seed": ("seed", int, "a whole number"),
     "often": ("often", str, "characters to draw once more for every time they stand here, such as O0O0"),
+    "repeats": ("repeats", _read_yes, "yes or no"),
 }
 _KEYS_ARE = f"with the keys {', '.join(KEYS)}"
 
@@ -186,7 +194,7 @@ def _settings(words: dict[str, str]) -> dict[str, Any]:
         field, read, expected = KEYS[key]
         try:
             settings[field] = read(word)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ValueError(f"{key}={word} cannot be used: {expected} is expected") from error
     return settings
 
@@ -290,7 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers.synthetic", description="Make captchas, <text>.png each.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new or empty one, or one of the same settings")
     defaults = dict(item.split("=") for item in str(Synthetic()).removeprefix(SYNTHETIC).split(","))
-    for key, (_, _, expected) in KEYS.items():
+    keys = [key for key in KEYS if key != "repeats"]  # a file is named after its text
+    for key in keys:
+        expected = KEYS[key][2]
         names = f": {', '.join(STYLES)}" if key == "style" else ""
         default = defaults.get(key, "")
         said = f"{expected}{names}; {default or 'none'} if not given"
@@ -299,10 +309,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     folder, started = options["folder"], time.perf_counter()
     try:
-        spec = Synthetic(**_settings({key: options[key] for key in KEYS}))
+        spec = Synthetic(**_settings({key: options[key] for key in keys}))
         before = len([*folder.glob("*.png")])
         with warnings.catch_warnings(action="ignore"):  # the last line says how many were missing
-            make_captchas(folder, **asdict(spec), workers=options["workers"])
+            settings = {name: value for name, value in asdict(spec).items() if name != "repeats"}
+            make_captchas(folder, **settings, workers=options["workers"])
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:

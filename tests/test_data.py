@@ -636,6 +636,13 @@ def test_split_rows_know_each_file_by_its_bytes(tmp_path: Path) -> None:
     assert in_memory == on_disk and all(in_memory.values())
 
 
+def test_captchas_of_repeated_texts_have_names_of_their_own_and_one_side_for_a_text() -> None:
+    rows = load_data(ctc("synthetic:count=60,charset=O0X,length=3,style=clean,size=64x32,repeats=yes")).split_rows()
+    assert len({file for file, *_ in rows}) == len({content for *_, content in rows}) == len(rows) == 60
+    assert len({(text, side) for _, text, side, _ in rows}) == len({text for _, text, *_ in rows}) < 28
+    assert all(file.endswith(f"-{text}.png") for file, text, *_ in rows)
+
+
 def test_split_rows_of_a_table_that_names_files_elsewhere(tmp_path: Path) -> None:
     write_all(tmp_path / "pictures", range(30))
     rows = [(str(tmp_path / "pictures" / f"{text}.png"), text) for text in named(range(30))]

@@ -113,6 +113,14 @@ def test_characters_drawn_often_come_as_often_as_they_are_named() -> None:
         assert written.count(character) / len(written) == pytest.approx(share, abs=4 * (share / len(written)) ** 0.5)
 
 
+def test_texts_repeat_as_chance_has_it_where_they_may() -> None:
+    texts = draw_texts(4000, "AO0", 4, 3, often="O0O0", repeats=True)
+    assert len(texts) == 4000 and len(set(texts)) > 3**4 / 2  # the rarest need not come
+    assert "".join(texts).count("A") / 16000 == pytest.approx(1 / 7, abs=4 * (1 / 7 / 16000) ** 0.5)
+    pictures = [*Synthetic(9, "A", 4, repeats=True).pictures()]
+    assert len({*pictures}) == 9  # of one text
+
+
 def test_lengths_span_the_range() -> None:
     assert {len(text) for text in draw_texts(100, CHARSET, (2, 4), 0)} == {2, 3, 4}
 
@@ -382,6 +390,7 @@ def test_the_smallest_picture_with_too_many_letters_is_still_a_picture(style: st
         Synthetic(length=(5, 5), style="mixed"),
         Synthetic(9, charset="äé"),
         Synthetic(9, charset="XO0", often="O00"),
+        Synthetic(99, "XO0", 4, seed=2, often="O0", repeats=True),
     ],
 )
 def test_a_spec_is_what_its_text_says(spec: Synthetic) -> None:
@@ -418,6 +427,8 @@ def test_keys_are_optional_in_any_order_and_the_size_is_width_by_height() -> Non
         ("synthetic:charset=", "letters and digits"),
         ("synthetic:seed=x", "seed=x .* a whole number"),
         ("synthetic:often=O", "often='O' .* characters of charset"),
+        ("synthetic:repeats=often", "repeats=often cannot be used: yes or no"),
+        ("synthetic:count=0,repeats=yes", "0 captchas"),
         ("synthetic:style=Wavy", "one of classic, package, clean, wavy, colour, mixed"),
     ],
 )
