@@ -15,6 +15,7 @@ from helpers.answers import Answers
 from helpers.metrics import wilson_interval
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures between which the best one is searched
+FEWEST = 30  # readings that a temperature is fitted on: what fewer ask for is chance
 BINS = 15  # of a reliability diagram, equally wide
 PRECISIONS = (0.99, 0.999)  # shares of right readings that thresholds are chosen for
 TINY = 1e-15  # a probability is taken as no nearer than this to 0 or 1
@@ -25,12 +26,15 @@ def fit_temperature(confidences: Callable[[float], np.ndarray], right: Sequence[
 
     It minimises the binary cross-entropy of the confidence of whole readings against (n_right + 1) / (n_right + 2) for a
     right and 1 / (n_wrong + 2) for a wrong one, so that a side without an error does not ask for certainty.
+    Of fewer than FEWEST readings it is 1: five right ones would ask for a confidence of 6 / 7, whatever the model.
     Sources: Guo et al. 2017, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599; J. Platt 1999,
     "Probabilistic Outputs for Support Vector Machines", section 2.2, for the targets.
     """
     right = np.asarray(right, dtype=bool)
     if not right.size:
         raise ValueError("no readings to fit a temperature on: at least one is expected")
+    if right.size < FEWEST:
+        return 1.0
     targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
 
     def entropy(logarithm: float) -> float:
@@ -175,9 +179,12 @@ class Calibration:
     acceptances: tuple[Acceptance, ...]
 
     def __str__(self) -> str:
-        errors = f"{100 * self.ece_uncalibrated:.2f} % before and {100 * self.ece:.2f} % after"
+        n, errors = self.n_validation, f"{100 * self.ece_uncalibrated:.2f} % before and {100 * self.ece:.2f} % after"
+        chosen = (
+            f"chosen on {n} validation images" if n >= FEWEST else f"{n} validation images are too few to choose one"
+        )
         lines = [
-            f"temperature {self.temperature:.3g}, chosen on {self.n_validation} validation images",
+            f"temperature {self.temperature:.3g}, {chosen}",
             f"expected calibration error (ECE) on {self.n} test images: {errors}",
         ]
         lines += [f"chosen for {_percent(each.precision)} right: {each}" for each in self.acceptances]

@@ -8,6 +8,7 @@ import pytest
 
 from helpers.answers import Answers
 from helpers.calibration import (
+    FEWEST,
     HIGHEST,
     LOWEST,
     Acceptance,
@@ -55,8 +56,8 @@ def test_a_side_without_an_error_asks_for_no_certainty() -> None:
     """One confidence for all, sigmoid(2 / T): the best one is Platt's target (n + 1) / (n + 2)."""
     temperature = fit_temperature(lambda t: np.full(98, 1 / (1 + math.exp(-2 / t))), [True] * 98)
     assert 1 / (1 + math.exp(-2 / temperature)) == pytest.approx(99 / 100, abs=1e-3)
-    temperature = fit_temperature(lambda t: np.full(8, 1 / (1 + math.exp(2 / t))), [False] * 8)
-    assert 1 / (1 + math.exp(2 / temperature)) == pytest.approx(1 / 10, abs=2e-3)
+    temperature = fit_temperature(lambda t: np.full(38, 1 / (1 + math.exp(2 / t))), [False] * 38)
+    assert 1 / (1 + math.exp(2 / temperature)) == pytest.approx(1 / 40, abs=2e-3)
 
 
 def test_the_fit_is_the_best_of_all_temperatures_tried() -> None:
@@ -72,12 +73,21 @@ def test_the_fit_is_the_best_of_all_temperatures_tried() -> None:
     assert entropy(fitted) <= min(map(entropy, np.geomspace(0.3, HIGHEST, 300))) + 1e-5
 
 
+def test_few_readings_leave_the_temperature_alone() -> None:
+    for n, fitted in ((1, 1.0), (FEWEST - 1, 1.0), (FEWEST, pytest.approx(2 / math.log(FEWEST + 1), rel=1e-2))):
+        assert fit_temperature(lambda t, n=n: np.full(n, 1 / (1 + math.exp(-2 / t))), [True] * n) == fitted
+    answers = simulated(FEWEST - 1, 2.0)
+    assert str(calibrate(answers, answers, 1.0)).startswith(
+        f"temperature 1, {FEWEST - 1} validation images are too few"
+    )
+
+
 def test_temperature_stays_within_its_bounds() -> None:
     for power, bound in ((1, HIGHEST), (-1, LOWEST)):  # surer and surer towards one end, where all is right
         fitted = fit_temperature(lambda t, power=power: np.full(4000, t**power / (1 + t**power)), [True] * 4000)
         assert fitted == pytest.approx(bound, rel=6e-3) and LOWEST <= fitted <= HIGHEST
-    assert LOWEST <= fit_temperature(lambda t: np.zeros(5), [False] * 5) <= HIGHEST  # certain, as floats are
-    assert LOWEST <= fit_temperature(lambda t: np.ones(5), [True] * 5) <= HIGHEST
+    assert LOWEST <= fit_temperature(lambda t: np.zeros(FEWEST), [False] * FEWEST) <= HIGHEST  # certain, as floats are
+    assert LOWEST <= fit_temperature(lambda t: np.ones(FEWEST), [True] * FEWEST) <= HIGHEST
 
 
 def test_calibrated_confidences_have_hardly_an_error() -> None:
