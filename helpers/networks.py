@@ -141,7 +141,7 @@ class TallConvCTC(nn.Module):
     """A compact one for look-alikes such as O and 0: strides instead of pooling, and a step sees its column whole.
 
     Pooling forgets where in its window an edge lay, the mean over the height how a stroke runs; both are all that tells
-    such characters apart. A step is a convolution over the whole height and 5 columns.
+    such characters apart. Two residual blocks, and then a step is a convolution over the whole height and 5 columns.
     """
 
     def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 1) -> None:
@@ -150,8 +150,9 @@ class TallConvCTC(nn.Module):
             Contrast(),
             _convolution(channels, 24, kernel=5, stride=2),
             _convolution(24, 64, stride=2),
+            Residual(64, 64),
             _convolution(64, 96, stride=(2, 1)),
-            _convolution(96, 96),
+            Residual(96, 96),
         )
         context = nn.Conv2d(96, 128, kernel_size=(-(-image_size[0] // 8), 5), padding=(0, 2), bias=False)
         self.context = nn.Sequential(context, nn.BatchNorm2d(128), nn.ReLU(inplace=True))
@@ -165,7 +166,7 @@ class TallConvCTC(nn.Module):
 
 
 class DeepConvCTC(nn.Module):
-    """The same with residual blocks and colour, for captchas that the compact one does not read well."""
+    """`ConvCTC` with residual blocks and colour, for captchas that the compact one does not read well."""
 
     def __init__(self, classes: int, image_size: tuple[int, int], channels: int = 3) -> None:
         super().__init__()
