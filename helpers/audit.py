@@ -331,7 +331,9 @@ def _rare(texts: Sequence[str], rare: int) -> Finding | None:
     if not few:
         return None
     said = f"characters that occur fewer than {rare} times can hardly be learned: {_counts(few, 40)}"
-    remedy = "add captchas that hold them; weights that know them help too: CAPTCHA_RECIPE=conv_ctc CAPTCHA_PRETRAINED=1"
+    remedy = (
+        "add captchas that hold them; weights that know them help too: CAPTCHA_RECIPE=conv_ctc CAPTCHA_PRETRAINED=1"
+    )
     return Finding("warning", "rare characters", said, remedy)
 
 

@@ -12,6 +12,6 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CaptchaDa
     """(config, data, result) of a tiny `cnn_gru_ctc` training in a work folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPTCHA_WORK", str(tmp_path_factory.mktemp("work")))
-        config = Config(recipe="cnn_gru_ctc")
+        config = Config(recipe="cnn_gru_ctc", val_share=0.6)  # enough to fit a temperature on
     data = load_data(config)
     return config, data, train(config, data, notebook="train_ctc")
