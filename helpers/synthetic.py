@@ -165,7 +165,7 @@ def _read_length(word: str) -> int | tuple[int, int]:
 
 
 def _read_yes(word: str) -> bool:
-    return {"yes": True, "no": False, "": False}[word.lower()]
+    return {"yes": True, "no": False}[word.lower()]
 
 
 def _read_size(word: str) -> tuple[int, int]:

@@ -428,6 +428,7 @@ def test_keys_are_optional_in_any_order_and_the_size_is_width_by_height() -> Non
         ("synthetic:seed=x", "seed=x .* a whole number"),
         ("synthetic:often=O", "often='O' .* characters of charset"),
         ("synthetic:repeats=often", "repeats=often cannot be used: yes or no"),
+        ("synthetic:repeats=", "repeats= cannot be used: yes or no"),
         ("synthetic:count=0,repeats=yes", "0 captchas"),
         ("synthetic:style=Wavy", "one of classic, package, clean, wavy, colour, mixed"),
     ],
