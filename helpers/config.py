@@ -33,6 +33,7 @@ class Config:
     batch_size: int | None = None  # images per step
     learning_rate: float | None = None  # peak of the one-cycle schedule
     warmup_share: float | None = None  # of all steps, in [0, 1): how long the codec's warm-up loss takes part
+    small_share: float | None = None  # of all steps, in [0, 1): how long the first pictures are two thirds as large
     patience: int = 15  # epochs without a better validation result before training stops; at least a third of all
     image_size: tuple[int, int] | None = None  # (height, width), pixels: "40x150" in the environment
     aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their shape, "auto": squeeze where all have one
@@ -95,6 +96,7 @@ class Config:
             "image_size": (self.image_size is None or min(self.image_size) > 0, "(height, width) in pixels"),
             "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "a number above 0"),
             "warmup_share": (self.warmup_share is None or 0 <= self.warmup_share < 1, "a share in [0, 1)"),
+            "small_share": (self.small_share is None or 0 <= self.small_share < 1, "a share in [0, 1)"),
             "devices": (self.devices is None or self.devices > 0, "a whole number above 0"),
             "max_hours": (self.max_hours is None or self.max_hours > 0, "a number of hours above 0"),
             "resume": (self.resume in ("auto", "off"), "'auto' or 'off'"),

@@ -177,6 +177,7 @@ def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "warmup_share": recipe.warmup_share,
+        "small_share": recipe.small_share,
         "charset": data.charset,
         "device": device,
         "precision": choose_precision(config, device),

@@ -12,6 +12,7 @@ from helpers.codec import Codec, CTCCodec, FixedLengthCodec
 from helpers.config import Config
 from helpers.view import WHOLE
 
+SMALL = 2 / 3  # of height and width, that pictures have over `small_share`
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -30,6 +31,8 @@ class Recipe:
     batch_size: int  # images per step
     learning_rate: float  # peak of the one-cycle schedule
     warmup_share: float = 0  # of all steps, over which the codec's warm-up loss takes part
+    small_share: float = 0  # of all steps, from the first on, over which pictures are trained on at `small_size`
+    any_size: bool = False  # the network reads pictures of any height and width, so that they may be small
     strength: float = 1  # of the augmentation; 1 is light
     fit_width: bool = False  # the width of image_size follows the shape of the training pictures
     aspect: str = "auto"  # "squeeze" pictures to image_size, "keep" their width : height, or "auto": as the data needs
@@ -53,11 +56,15 @@ class Recipe:
         return FixedLengthCodec(charset, text_length or 4) if self.fixed_length else CTCCodec(charset, text_length)
 
     def steps_for(self, network: nn.Module, widths: Iterable[int]) -> dict[int, int]:
-        """The steps (T) of the network's logits for images of each width, in pixels. Raises ValueError for too small ones."""
+        """The steps (T) of the network's logits for images of each width, in pixels, at their fewest over the training.
+
+        Raises ValueError for images that are too small.
+        """
         steps = {}
         network.eval()
         for width in widths:
             size = (self.image_size[0], width)
+            size = small_size(size) if self.small_share else size
             try:
                 with torch.inference_mode():
                     steps[width] = network(torch.zeros(1, self.channels, *size)).shape[1]
@@ -76,13 +83,30 @@ class Recipe:
         return network
 
 
+def small_size(size: Iterable[int]) -> tuple[int, ...]:
+    """Height and width, in pixels, of pictures of that size over `small_share`."""
+    return tuple(round(SMALL * side) for side in size)
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("resnet18", (64, 128), (0.5,), (0.5,), networks.ResNet18, True, 6, 1200, 32, 1e-3),
         Recipe("cnn_gru_ctc", (40, 150), IMAGENET_MEAN, IMAGENET_STD, networks.CNNGRU, False, 12, 1000, 16, 5e-3, 0.2),
         Recipe(
-            "conv_ctc", (32, 128), (0.5,), (0.5,), networks.ConvCTC, False, 12, 1000, 16, 4e-3, 0.08, fit_width=True
+            name="conv_ctc",
+            image_size=(32, 128),
+            mean=(0.5,),
+            std=(0.5,),
+            make_network=networks.ConvCTC,
+            fixed_length=False,
+            epochs=12,
+            steps=1000,
+            batch_size=16,
+            learning_rate=4e-3,
+            warmup_share=0.08,
+            any_size=True,
+            fit_width=True,
         ),
         Recipe(
             name="conv_ctc_tall",
@@ -111,6 +135,7 @@ RECIPES = {
             batch_size=16,
             learning_rate=3e-3,
             warmup_share=0.08,
+            any_size=True,
             fit_width=True,
             strength=1.5,
         ),
@@ -122,7 +147,7 @@ def get_recipe(config: Config) -> Recipe:
     """The recipe that the configuration names, with the configuration's own values in place. Raises ValueError."""
     if config.recipe not in RECIPES:
         raise ValueError(f"there is no recipe {config.recipe!r}; the recipes are {', '.join(RECIPES)}")
-    names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share", "aspect")
+    names = ("image_size", "epochs", "batch_size", "learning_rate", "warmup_share", "small_share", "aspect")
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     recipe = RECIPES[config.recipe]
     if config.pretrained and not recipe.fixed_length:  # the weights are off the blank plateau, and near their end
@@ -134,6 +159,11 @@ def get_recipe(config: Config) -> Recipe:
     if not config.crop:
         given["crop"] = WHOLE
     recipe = replace(recipe, **given)
+    if recipe.small_share and not recipe.any_size:
+        able = ", ".join(name for name, known in RECIPES.items() if known.any_size)
+        raise ValueError(
+            f"the recipe {recipe.name!r} reads one size: small_share must be 0; any size is read by {able}"
+        )
     if recipe.fixed_length and recipe.aspect == "keep":
         raise ValueError(
             f"the recipe {recipe.name!r} reads one shape: aspect='keep' needs a CTC recipe, or say 'squeeze'"

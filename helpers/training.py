@@ -16,16 +16,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from helpers import metrics
 from helpers.codec import Codec
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
+from helpers.recipes import small_size
 from helpers.spelling import Reading
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
-AVERAGE = 0.98  # decay per step of the running average of the weights, which is what is validated and kept
+AVERAGE = 0.98  # decay per step of the running average of the weights, at most
 LAST, BEST = "last.ckpt", "best.ckpt"  # checkpoints, in the folder `checkpoints` of the work folder
 clock = time.monotonic  # seconds, by which time is limited
 SPARE = 2**26  # bytes, of the disk, beside twice what checkpoints and record take
@@ -37,17 +39,27 @@ class LitOCR(pl.LightningModule):
     """A network and the codec of its logits, trained with AdamW and a one-cycle schedule.
 
     Batches are (images (B, C, H, W), B texts). Over the first `warmup_share` of all steps the loss passes from the
-    codec's warm-up loss to its own. The epoch to keep, that of the lowest `val_rank`, is the latest whose validation CER
-    is within one standard error of the lowest: the schedule ends at its best, and small validation sets are noisy.
-    Source of the schedule: Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120
+    codec's warm-up loss to its own; over the first `small_share` the images are shrunk, which costs less, and read so in
+    validation too (progressive resizing). The epoch to keep, that of the lowest `val_rank`, is the latest whose
+    validation CER is within one standard error of the lowest: the schedule ends at its best, and small validation sets
+    are noisy. An epoch of shrunk images ranks below all others, for what is kept reads whole ones.
+    Source of the schedule: Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120; of the resizing:
+    Tan and Le 2021, "EfficientNetV2", https://arxiv.org/abs/2104.00298
     """
 
-    def __init__(self, network: nn.Module, codec: Codec, learning_rate: float, warmup_share: float = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        codec: Codec,
+        learning_rate: float,
+        warmup_share: float = 0,
+        small_share: float = 0,
+    ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.codec = codec
         self.learning_rate = learning_rate
-        self.warmup_share = warmup_share
+        self.warmup_share, self.small_share = warmup_share, small_share
         self.truths: list[str] = []
         self.readings: list[Reading] = []
         self.losses: list[float] = []
@@ -59,25 +71,40 @@ class LitOCR(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, list[str]], _: int) -> Tensor:
         images, texts = batch
-        logits, weight = self(images), self.warmup_weight
+        logits, weight = self(self.sized(images)), self.warmup_weight
         loss = (1 - weight) * self.codec.loss(logits, texts)
         if weight:
             loss = loss + weight * self.codec.warmup_loss(logits, texts)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(texts))
         return loss
 
+    def sized(self, images: Tensor) -> Tensor:
+        """The images (B, C, H, W) as they are, or shrunk as long as they are `small`."""
+        if not self.small:
+            return images
+        return F.interpolate(images, small_size(images.shape[2:]), mode="bilinear", antialias=True)
+
     @property
     def warmup_weight(self) -> float:
         """The part of the warm-up loss, which falls from 1 to 0 over the first `warmup_share` of all steps."""
-        progress = self.trainer.global_step / self.trainer.estimated_stepping_batches
-        return max(0.0, 1 - progress / self.warmup_share) if self.warmup_share else 0.0
+        return max(0.0, 1 - self.progress / self.warmup_share) if self.warmup_share else 0.0
+
+    @property
+    def small(self) -> bool:
+        """Whether images are shrunk now."""
+        return bool(self.small_share) and self.progress < self.small_share
+
+    @property
+    def progress(self) -> float:
+        """The share of all steps that are done."""
+        return self.trainer.global_step / self.trainer.estimated_stepping_batches
 
     def on_validation_epoch_start(self) -> None:
         self.truths, self.readings, self.losses, self.silent = [], [], [], 0
 
     def validation_step(self, batch: tuple[Tensor, list[str]], _: int) -> None:
         images, texts = batch
-        logits = self(images)
+        logits = self(self.sized(images))
         self.truths += texts
         self.readings += self.codec.read(logits)
         self.silent += self.codec.silent(logits)
@@ -93,6 +120,9 @@ class LitOCR(pl.LightningModule):
         self.log("val_loss", loss)
         self.log("val_exact", metrics.exact_match(texts, self.truths))
         self.log("val_cer", cer)
+        if self.small:
+            self.log("val_rank", 1 / (2 + self.current_epoch) - 1)
+            return
         if cer < self.lowest:
             self.lowest, self.allowed = cer, cer + metrics.standard_error(texts, self.truths)
         self.log("val_rank", -1.0 - self.current_epoch if cer <= self.allowed else 0.0)
@@ -160,10 +190,10 @@ class EpochReport(Callback):
         pace = (time.perf_counter() - self.started) / (done - self.first)
         minutes, seconds = divmod(round(pace * (trainer.max_epochs - done)), 60)
         values = "  ".join(f"{name} {row[name]:.4f}" for name in METRICS if name in row)
-        warm = "  warm-up" if module.warmup_weight else ""
+        phase = "  warm-up" * (module.warmup_weight > 0) + "  small pictures" * module.small
         print(
             f"epoch {done}/{trainer.max_epochs}  {values}  {row['images_per_s']:.0f} images/s"
-            f"  {minutes}:{seconds:02} left{warm}",
+            f"  {minutes}:{seconds:02} left{phase}",
             flush=True,
         )
         if self.record:
@@ -219,6 +249,23 @@ class Checkpoints(Checkpoint):
             shutil.copyfile(part, self.folder / f"{BEST}.part")
             os.replace(self.folder / f"{BEST}.part", self.folder / BEST)
         part.unlink() if partial else os.replace(part, self.folder / LAST)
+
+
+class RunningAverage(WeightAveraging):
+    """The exponential average of the weights, which is what is validated and kept.
+
+    It reaches back over a ninth of the steps so far, until AVERAGE limits it: weights change fast in the beginning.
+    Source: num_updates of TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(multi_avg_fn=lambda *tensors: get_ema_multi_avg_fn(self.decay)(*tensors))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After every step, of which `step_idx` is the number from 0."""
+        if step_idx is not None:
+            self.decay = min(AVERAGE, (1 + step_idx) / (10 + step_idx))
+        return step_idx is not None
 
 
 class Limits(Callback):
@@ -315,7 +362,7 @@ def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer
         gradient_clip_val=5.0,
         callbacks=[
             EarlyStopping("val_rank", patience=max(config.patience, epochs // 3)),  # the schedule ends low, and best
-            WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(AVERAGE)),
+            RunningAverage(),
             Limits(hours, config.work),
             report,
             Checkpoints(folder),
@@ -372,7 +419,7 @@ def build(config: Config, data: CaptchaData) -> LitOCR:
             raise ValueError(f"the training texts hold {unknown}, which the charset {codec.charset!r} does not")
         if unknown:
             print(f"{unknown} stand in {side} texts but in no training text: such captchas can only be read wrong")
-    return LitOCR(network.train(), codec, recipe.learning_rate, recipe.warmup_share)
+    return LitOCR(network.train(), codec, recipe.learning_rate, recipe.warmup_share, recipe.small_share)
 
 
 def fit(

@@ -17,7 +17,7 @@ from helpers.metrics import exact_match
 from helpers.model import load_network
 from helpers.networks import CNNGRU, Contrast, ConvCTC, DeepConvCTC, ResNet18, TallConvCTC
 from helpers.reader import Description, Reader
-from helpers.recipes import RECIPES, get_recipe
+from helpers.recipes import RECIPES, get_recipe, small_size
 from helpers.synthetic import Synthetic
 
 
@@ -130,6 +130,24 @@ def test_steps_are_those_of_the_logits(name: str) -> None:
         network = recipe.network(codec)
         logits = network.eval()(torch.zeros(2, recipe.channels, 32, width))
         assert recipe.steps_for(network, [width]) == {width: logits.shape[1]}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_pictures_are_small_in_the_beginning_where_a_network_reads_any_size(name: str) -> None:
+    recipe = RECIPES[name]
+    network = recipe.network(recipe.codec("ABCDEF", 5)).eval()
+    images = torch.zeros(1, recipe.channels, *small_size(recipe.image_size))
+    if recipe.any_size:
+        given = get_recipe(Config(recipe=name, small_share=0.25))
+        assert given.small_share == 0.25
+        assert given.steps_for(network, [96]) == {96: network(images[..., :64]).shape[1]}  # the fewest
+        return
+    with pytest.raises(RuntimeError):
+        network(images)
+    with pytest.raises(
+        ValueError, match=f"{name}' reads one size: small_share must be 0; .* by conv_ctc, conv_ctc_deep"
+    ):
+        get_recipe(Config(recipe=name, small_share=0.25))
 
 
 @pytest.mark.parametrize(("name", "width"), [("conv_ctc", 1), ("cnn_gru_ctc", 2)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import training
+from helpers import metrics, networks, training
 from helpers.codec import CTCCodec
 from helpers.config import Config
 from helpers.data import CaptchaData, load_data
@@ -92,7 +92,7 @@ def test_the_latest_epoch_as_good_as_the_best_is_kept(wrong: list[int], kept: in
     assert ranks.index(min(ranks)) + 1 == kept
 
 
-@pytest.mark.parametrize("decay", [0, 0.5, 1])
+@pytest.mark.parametrize("decay", [0, 0.2, 1])  # 1: only the number of steps limits it
 def test_what_is_validated_and_kept_is_the_running_average(decay, tmp_path, monkeypatch) -> None:
     """Against an average taken by hand; batch statistics are part of it."""
     monkeypatch.setattr(training, "AVERAGE", decay)
@@ -106,7 +106,8 @@ def test_what_is_validated_and_kept_is_the_running_average(decay, tmp_path, monk
     def on_train_batch_end(module: LitOCR, *_: object) -> None:
         now = state(module)
         last = averages[-1] if averages else now
-        averages.append({name: decay * last[name] + (1 - decay) * now[name] for name in now})
+        old = min(decay, (1 + len(averages)) / (10 + len(averages)))
+        averages.append({name: old * last[name] + (1 - old) * now[name] for name in now})
 
     monkeypatch.setattr(LitOCR, "on_train_batch_end", on_train_batch_end)
     monkeypatch.setattr(LitOCR, "on_validation_start", lambda module: validated.append(state(module)), raising=False)
@@ -115,7 +116,42 @@ def test_what_is_validated_and_kept_is_the_running_average(decay, tmp_path, monk
     for name, average in averages[-1].items():
         assert torch.allclose(kept[name], average, atol=1e-6)
     names = [n for n in kept if not n.endswith("running_mean")]
-    assert any(not torch.equal(averages[0][n], averages[-1][n]) for n in names) == (decay < 1)
+    assert any(not torch.equal(averages[0][n], averages[-1][n]) for n in names)
+
+
+def test_the_first_pictures_are_small_and_their_epochs_are_not_kept(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CAPTCHA_EPOCHS", "4")
+    monkeypatch.setenv("CAPTCHA_BATCH_SIZE", "8")
+    seen, forward = [], networks.ConvCTC.forward
+
+    def watched(network: networks.ConvCTC, images: torch.Tensor) -> torch.Tensor:
+        seen.append((network.training, *images.shape[2:]))
+        return forward(network, images)
+
+    config, data = small(tmp_path, monkeypatch, recipe="conv_ctc", image_size=(24, 96), small_share=0.5)
+    monkeypatch.setattr(networks.ConvCTC, "forward", watched)
+    monkeypatch.setattr(metrics, "character_error_rate", lambda *_: next(errors))
+    errors = iter([0.0, 0.7, 0.6, 0.5])  # nothing is wrong while pictures are small
+    fitted = fit(config, data)
+    steps = 2 * (len(data.train) // 8)
+    sizes = [size for training, *size in seen[1:] if training]  # the first is a look at the number of steps
+    assert sizes == [[16, 64]] * steps + [[24, 96]] * steps
+    assert [size for training, *size in seen[1:] if not training] == [[16, 64]] + [[24, 96]] * 3
+    assert fitted.best["epoch"] == 4
+    small_ones = [line.endswith("  small pictures") for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert small_ones == [True, False, False, False]
+
+
+def test_a_training_that_ends_on_small_pictures_keeps_its_last_epoch(monkeypatch) -> None:
+    module, ranks = LitOCR(torch.nn.Linear(1, 1), CTCCodec("ab"), 1e-3, small_share=0.5), []
+    monkeypatch.setattr(module, "log", lambda name, value: ranks.append(value) if name == "val_rank" else None)
+    for epoch, progress in enumerate((0.2, 0.4, 0.6)):
+        monkeypatch.setattr(LitOCR, "current_epoch", epoch)
+        monkeypatch.setattr(LitOCR, "progress", progress)
+        module.on_validation_epoch_start()
+        module.truths, module.readings = ["ab"], [Reading("bb" if epoch == 2 else "ab", 1.0)]
+        module.on_validation_epoch_end()
+    assert 0 > ranks[0] > ranks[1] > ranks[2]
 
 
 def test_a_seed_repeats_a_training(tmp_path, monkeypatch) -> None:
