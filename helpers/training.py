@@ -255,11 +255,12 @@ class RunningAverage(WeightAveraging):
     """The exponential average of the weights, which is what is validated and kept.
 
     It reaches back over a ninth of the steps so far, until AVERAGE limits it: weights change fast in the beginning.
-    Source: num_updates of TensorFlow's ExponentialMovingAverage.
+    It is kept on `device`: by itself it would stay on the CPU, where Lightning sets it up before the weights move, and
+    every step would wait to copy them. Source of the reach: num_updates of TensorFlow's ExponentialMovingAverage.
     """
 
-    def __init__(self) -> None:
-        super().__init__(multi_avg_fn=lambda *tensors: get_ema_multi_avg_fn(self.decay)(*tensors))
+    def __init__(self, device: str) -> None:
+        super().__init__(device, multi_avg_fn=lambda *tensors: get_ema_multi_avg_fn(self.decay)(*tensors))
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After every step, of which `step_idx` is the number from 0."""
@@ -362,7 +363,7 @@ def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer
         gradient_clip_val=5.0,
         callbacks=[
             EarlyStopping("val_rank", patience=max(config.patience, epochs // 3)),  # the schedule ends low, and best
-            RunningAverage(),
+            RunningAverage(device),
             Limits(hours, config.work),
             report,
             Checkpoints(folder),

@@ -13,7 +13,7 @@ from helpers.data import CaptchaData, load_data
 from helpers.recipes import RECIPES, get_recipe
 from helpers.samples import Sample
 from helpers.spelling import Reading
-from helpers.training import BEST, LAST, METRICS, EpochReport, LitOCR, build, fit
+from helpers.training import BEST, LAST, METRICS, EpochReport, LitOCR, RunningAverage, build, fit
 
 
 def small(tmp_path, monkeypatch, **settings) -> tuple[Config, CaptchaData]:
@@ -117,6 +117,13 @@ def test_what_is_validated_and_kept_is_the_running_average(decay, tmp_path, monk
         assert torch.allclose(kept[name], average, atol=1e-6)
     names = [n for n in kept if not n.endswith("running_mean")]
     assert any(not torch.equal(averages[0][n], averages[-1][n]) for n in names)
+
+
+def test_the_running_average_is_kept_where_the_training_is() -> None:
+    """Lightning sets its callbacks up before the module moves: here it is still on the CPU."""
+    average = RunningAverage("meta")
+    average.setup(None, LitOCR(torch.nn.Linear(1, 1), CTCCodec("ab"), 1e-3), "fit")
+    assert {parameter.device.type for parameter in average._average_model.parameters()} == {"meta"}
 
 
 def test_the_first_pictures_are_small_and_their_epochs_are_not_kept(tmp_path, monkeypatch, capsys) -> None:
