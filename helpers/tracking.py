@@ -53,7 +53,7 @@ def tracking_server(config: Config) -> str | None:
     if re.match(r"https?://[^/]", uri, re.I):
         return uri.rstrip("/")
     mlruns = record_folder(config)
-    if uri and not ((mlruns / DATABASE).is_file() and uri == tracking_uri(mlruns)):
+    if uri and not ((mlruns / DATABASE).is_file() and uri == tracking_uri(mlruns / DATABASE)):
         raise ValueError(
             f"{SERVER}={uri!r} is no server's address, such as http://HOST:5000. Unset it to have the record written to"
             f" {mlruns}, and choose its folder by CAPTCHA_WORK"
@@ -63,7 +63,7 @@ def tracking_server(config: Config) -> str | None:
 
 def record_uri(config: Config) -> str:
     """MLflow's address of the record: of the server or of the local database."""
-    return tracking_server(config) or tracking_uri(record_folder(config))
+    return tracking_server(config) or tracking_uri(record_folder(config) / DATABASE)
 
 
 def record_name(config: Config) -> str:
@@ -186,7 +186,7 @@ def _on_disk(config: Config) -> tuple[MlflowClient, str]:
     quieten()
     location = (mlruns / "artifacts").as_uri()
     with chdir(mlruns.parent):  # a new database files MLflow's own default experiment under the current folder
-        client = MlflowClient(tracking_uri=tracking_uri(mlruns))
+        client = MlflowClient(tracking_uri=tracking_uri(mlruns / DATABASE))
         experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:
         experiment_id = client.create_experiment(config.experiment, artifact_location=location)

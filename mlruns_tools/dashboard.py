@@ -16,13 +16,26 @@ import sys
 import tempfile
 import time
 import urllib.request
+import webbrowser
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
-from mlruns_tools.fixed_paths import DATABASE, Refused, Report, find_record, fix_paths, is_portable, write_marker
+from mlruns_tools.fixed_paths import (
+    DATABASE,
+    Record,
+    Refused,
+    Report,
+    fix_paths,
+    is_portable,
+    look,
+    pair,
+    quoted,
+    some,
+    write_marker,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,14 +55,14 @@ SETTINGS = {
 class Dashboard:
     """A running MLflow server; `stop` it, or use it as a context manager."""
 
-    def __init__(self, root: Path, port: int) -> None:
-        self.root = root
+    def __init__(self, record: Record, port: int) -> None:
+        self.root = root = record.root
         self.url = f"http://{HOST}:{port}"
         self.folder = Path(tempfile.mkdtemp(prefix="mlflow-dashboard-"))  # the server's cwd and log, removed by stop
         self.log = self.folder / "server.log"
         self._asked_to_finish = False
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
-        command += ["--backend-store-uri", store_uri(root)]
+        command += ["--backend-store-uri", store_uri(record.stores[0].path)]
         if is_portable(root):  # its locations are mlflow-artifacts:/, which the server looks up below the root
             command += ["--artifacts-destination", root.as_uri()]
         else:
@@ -82,8 +95,6 @@ class Dashboard:
         tail = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         ended = self.process.poll() is not None
         self.stop()
-        if "out-of-date database schema" in tail or "Can't locate revision" in tail:
-            raise RuntimeError(f"The record was written by a newer MLflow: install the version that wrote it.\n{tail}")
         raise RuntimeError(f"The MLflow server {'ended' if ended else f'did not answer in {patience} s'}:\n{tail}")
 
     def ask(self, endpoint: str, **body: object) -> dict[str, Any]:
@@ -157,22 +168,28 @@ class Dashboard:
         self.stop()
 
 
-def open_dashboard(mlruns: Path, port: int | None = None, anyway: bool = False) -> Dashboard:
-    """Start MLflow's server on the record and return when it answers; `anyway`: in spite of missing artifacts.
+def open_dashboard(source: Path, port: int | None = None, maps: Sequence[tuple[str, str]] = ()) -> Dashboard:
+    """Start MLflow's server on the record and return when it answers; `maps` as of `fix_paths`.
 
-    Raises Refused when there is no record, when its locations are of another place or outside the record, or artifacts
-    are missing; ValueError for a port that browsers block or another program has; RuntimeError with the server's log
-    when it does not start.
+    A database of an older MLflow is brought to the installed one's schema, a copy kept. Raises Refused when there is no
+    record, one of a newer MLflow, or one that would show files of this machine that are none of it, or was moved and not
+    repaired, and for a port that browsers block or another program has; RuntimeError with the server's log when it does
+    not start.
     """
-    root, _ = find_record(Path(mlruns))
-    report = fix_paths(root, dry_run=True)
+    record = look(source)
+    report = fix_paths(source, dry_run=True, maps=maps)
     if report.changed:
-        raise Refused(f"{root} was moved. Repair it first: python mlruns_tools/fixed_paths.py {root}")
-    if report.outside:  # the server would show these files of this machine to whoever opens its page
-        raise Refused(f"{root} names places outside of itself, which its dashboard would open:\n{report.summary}")
-    if report.problems and not anyway:
-        raise Refused(f"{root} is not whole. To open it as it is, say --anyway.\n{report.summary}")
-    dashboard = Dashboard(root, _free_port(port))
+        tool = "python mlruns_tools/fixed_paths.py"
+        raise Refused(f"{source} was moved. Repair it first: {tool} {quoted(source)}")
+    if report.exposed:  # the server would show these files of this machine to whoever opens its page
+        raise Refused(
+            f"{record.root} names places outside of itself, which its dashboard would open: {some(report.exposed)}. If they"
+            " belong to it, say where they are: --map OLD=NEW"
+        )
+    store = record.stores[0]
+    if store.is_database and store.revision and (told := _bring_up(store.path)):
+        print(told)
+    dashboard = Dashboard(record, _free_port(port))
     try:
         dashboard.wait_until_it_answers()
     except BaseException:
@@ -181,40 +198,54 @@ def open_dashboard(mlruns: Path, port: int | None = None, anyway: bool = False) 
     return dashboard
 
 
-def repair_if_needed(source: Path) -> Report:
-    """Unpack a zip, repair a record that was moved; a record that is right is only read.
+def _bring_up(database: Path) -> str | None:
+    from mlruns_tools.schema import head, revision, upgrade_kept  # not above: it imports MLflow
 
-    A zip whose files all lie unpacked beside it already is not unpacked again.
+    return None if revision(database) == head() else upgrade_kept(database)
+
+
+def repair_if_needed(source: Path, maps: Sequence[tuple[str, str]] = ()) -> Report:
+    """Unpack a zip, repair a record that was moved, bring an older database to the installed MLflow's schema.
+
+    A record that is right is only read, and a zip that is unpacked beside it already is not unpacked again.
     """
-    source = Path(source)
-    if zipfile.is_zipfile(source) and _is_unpacked(source):
-        print(f"{source} is unpacked already: opening {source.parent / 'mlruns'}")
-        source = source.parent / "mlruns"
-    if source.is_file():
-        return fix_paths(source)
-    report = fix_paths(source, dry_run=True)
-    return fix_paths(source) if report.changed else report
+    report = fix_paths(source, dry_run=True, maps=maps)
+    if report.to_do or not report.source.exists() or zipfile.is_zipfile(source):
+        report = fix_paths(source, maps=maps)
+    store = look(report.source).stores[0]
+    if store.is_database and store.revision and (told := _bring_up(store.path)):
+        report.notes.append(told)
+    return report
 
 
-def _is_unpacked(archive: Path) -> bool:
-    """Whether every artifact of a packed record lies, with its size, in the folder `mlruns` beside it."""
-    with zipfile.ZipFile(archive) as members:
-        artifacts = [m for m in members.infolist() if m.filename.startswith("mlruns/artifacts/") and not m.is_dir()]
-    files = {archive.parent / member.filename: member.file_size for member in artifacts}
-    return bool(files) and all(file.is_file() and file.stat().st_size == size for file, size in files.items())
+def brief(report: Report) -> str:
+    """A report in five lines at most: what there is, what was done, what is wrong."""
+    done = f"{sum(report.changed.values())} location(s) made right, {sum(report.right.values())} were so already"
+    lines = [f"Record: {report.stores[0]}", f"MLflow finds {report.usable} of {report.runs} run(s); {done}."]
+    wrong = [*report.problems, *(f"outside of the record: {place}" for place in report.outside)]
+    notes = [note for note in report.notes if not note.startswith("experiment")]
+    lines += (
+        [f"{len(wrong)} problem(s): {wrong[0]}"]
+        if wrong
+        else [f"Back to how it was: {report.undo}"] * bool(report.copy)
+    )
+    lines += notes[:1]
+    more = len(wrong) > 1 or len(notes) > 1
+    whole = f"python mlruns_tools/fixed_paths.py {quoted(report.source)} --dry-run"
+    return "\n".join(lines + [f"The whole report: {whole}"] * more)
 
 
-def store_uri(mlruns: Path) -> str:
-    """MLflow's address of the record: of its database, or of the folder of a file store."""
+def store_uri(source: Path) -> str:
+    """MLflow's address of a record: of the store that `look` puts first there, or of the database that is named."""
     from sqlalchemy.engine import URL, make_url
 
-    root, databases = find_record(Path(mlruns))
-    if not databases:
-        return root.as_uri()
-    name = databases[0].as_posix()
-    uri = URL.create("sqlite", database=name).render_as_string()
-    if make_url(uri).database != name:  # SQLAlchemy before 2.1 and a question mark
-        raise ValueError(f"{root}: SQLAlchemy cannot open a database under this name. Rename the folder.")
+    path = Path(os.path.abspath(source))
+    path = path if path.is_file() else look(path).stores[0].path
+    if path.is_dir():
+        return path.as_uri()
+    uri = URL.create("sqlite", database=path.as_posix()).render_as_string()
+    if make_url(uri).database != path.as_posix():  # SQLAlchemy before 2.1 and a question mark
+        raise Refused(f"{path}: SQLAlchemy cannot open a database under this name. Rename the folder.")
     return uri
 
 
@@ -264,11 +295,41 @@ def artifacts(mlruns: Path, run_id: str) -> dict[str, list[str]]:
 
 
 def arguments() -> argparse.Namespace:
-    """What was typed behind the script's name: `source`, a path or None, and `anyway`; a kernel's arguments are not ours."""
-    parser = argparse.ArgumentParser(description="Open the MLflow dashboard of a record, made right first.")
-    parser.add_argument("source", nargs="?", type=Path, help="mlruns.zip or a folder; the last training's if not given")
-    parser.add_argument("--anyway", action="store_true", help="open a record of which artifacts are missing")
-    return parser.parse_args([] if in_notebook() else None)
+    """What was typed behind the script's name; of a kernel, whose arguments are not ours, the defaults.
+
+    `source` is a path or None, `maps` as of `fix_paths`, `browser` whether one may be opened. In a script, a refusal is
+    printed as a sentence from here on, with exit status 2.
+    """
+    parser = argparse.ArgumentParser(
+        description="Open the MLflow dashboard of a record, made right first.",
+        epilog="example: python notebooks/mlflow_dashboard.py mlruns.zip",
+    )
+    parser.add_argument(
+        "source", nargs="?", type=Path, help="mlruns.zip, a folder or a database (default: the last training's)"
+    )
+    said = "locations in OLD lie in the folder NEW now, which the dashboard may show; may be said several times"
+    parser.add_argument("--map", dest="maps", metavar="OLD=NEW", type=pair, action="append", default=[], help=said)
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="only print the link")
+    if in_notebook():
+        return parser.parse_args([])
+    sys.excepthook = _say
+    return parser.parse_args()
+
+
+def _say(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """For `sys.excepthook`: refusals and what the server says are sentences, not tracebacks."""
+    if issubclass(kind, (Refused, RuntimeError, OSError)) and not issubclass(
+        kind, (RecursionError, NotImplementedError)
+    ):
+        print(f"{'Refused: ' * issubclass(kind, Refused)}{error}", file=sys.stderr)
+        raise SystemExit(2)
+    sys.__excepthook__(kind, error, trace)
+
+
+def open_browser(link: str) -> bool:
+    """Open the page where a person sits at a screen; True where that was done."""
+    seen = os.name == "nt" or sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(seen) and not in_notebook() and not on_kaggle() and webbrowser.open(link)
 
 
 def chosen_record(source: Path | None, default: Path) -> Path:
@@ -276,7 +337,8 @@ def chosen_record(source: Path | None, default: Path) -> Path:
     if source:
         return source
     try:
-        return find_record(default)[0]
+        look(default)
+        return default
     except Refused:
         folder = Path(tempfile.mkdtemp(prefix="mlflow-demonstration-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -289,7 +351,7 @@ def demonstration(folder: Path) -> Path:
     root = Path(os.path.abspath(folder)) / "mlruns"
     root.mkdir(parents=True)
     (root / DATABASE).touch()
-    client = _client(root)
+    client = _client(root / DATABASE)
     experiment = client.create_experiment("demonstration", (root / "artifacts").as_uri())
     run = client.create_run(experiment, run_name="invented").info.run_id
     client.log_param(run, "note", "invented numbers, no training")
@@ -333,13 +395,13 @@ def _fetch(url: str, data: bytes | None = None, timeout: float = 30) -> bytes:
 
 def _free_port(wanted: int | None) -> int:
     if wanted in BLOCKED_PORTS:
-        raise ValueError(f"browsers block port {wanted}; take another, or none to have a free one chosen")
+        raise Refused(f"browsers block port {wanted}; take another, or none to have a free one chosen")
     while True:
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, wanted or 0))
             except OSError as error:
-                raise ValueError(f"port {wanted} is taken by another program; take another, or none") from error
+                raise Refused(f"port {wanted} is taken by another program; take another, or none") from error
             port = probe.getsockname()[1]
         if port not in BLOCKED_PORTS:
             return port

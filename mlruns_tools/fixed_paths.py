@@ -1,11 +1,22 @@
 """Make an MLflow record right at a new place: `mlruns.zip` or a folder in, the same record with true locations out.
 
 MLflow stores absolute locations, so a record that was moved or unzipped shows its metrics but none of its artifacts.
-`python fixed_paths.py mlruns.zip` rewrites the locations, in databases and in `meta.yaml` files, and nothing else.
-It needs the standard library only and works copied alone beside any `mlruns`.
+`python fixed_paths.py mlruns.zip` rewrites the locations, in databases and in `meta.yaml` files, makes again what MLflow
+needs beside them (empty folders that git and zips lose), and says what remains. Each location is decided by itself:
+
+1. It goes to the place in the record where its files are, found by its own end or by the id of its run; an empty folder,
+   or the one that holds the run's `meta.yaml`, is proof of nothing.
+2. Where the record has no files for it and its folder elsewhere on this machine has some, it stays as it is.
+3. Else it goes where the longest known root of it went: one that was said (`--map`), written in the marker `mlruns.json`,
+   or proven by another location; without one it stays.
+
+It needs the standard library only and works copied alone beside any `mlruns`; Python 3.9 or later.
 """
 
+from __future__ import annotations
+
 import argparse
+import hashlib
 import json
 import lzma
 import os
@@ -15,49 +26,95 @@ import shutil
 import sqlite3
 import stat
 import struct
-import subprocess
 import sys
 import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, unquote
+
+if sys.version_info < (3, 9):
+    sys.exit("fixed_paths.py needs Python 3.9 or later; this is " + sys.version.split()[0])
 
 MARKER = "mlruns.json"  # in the record's folder: the root its locations were written at
 DATABASE = "mlflow.db"
+SUFFIXES = (".db", ".sqlite", ".sqlite3", ".db3")  # of files that may be a database of MLflow's
+SERVER = "mlartifacts"  # the folder in which `mlflow server` keeps artifacts
+COPY = re.compile(r"repair-(\d+)\.undo\.zip")  # in the record's folder: what a repair changed, as it was before
 PATIENCE = 5  # seconds to wait for a database that another program is writing
-PREFIX = ".mlruns-"  # of the folder that a zip is unpacked into, beside its last place
+PREFIX, WHOLE = ".mlruns-", ".mlruns-whole-"  # of the folder that a zip is unpacked into, beside its last place
 UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
 MOST_MEMBERS, MOST_BYTES, MOST_RATIO = 200_000, 50 * 2**30, 200  # of a zip; the ratio counts from 256 MiB on
+MOST_NAME, MOST_STEPS = 1000, 60  # of a member: letters, folders
+MOST_FOLDERS, MOST_DEPTH = 5000, 5  # that are looked through for stores
+SQLITE = b"SQLite format 3"  # begins a database
+LFS = b"version https://git-lfs.github.com/spec/"  # begins a pointer that stands for a file which git did not bring
 
 TRACE_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")
-# (kind, table, column, id column, condition): every place where MLflow's database looks an artifact up
+# (kind, table, column, id column, experiment column, condition): every place where MLflow's database looks an artifact up
 COLUMNS = [
-    ("experiments", "experiments", "artifact_location", "experiment_id", "1"),
-    ("runs", "runs", "artifact_uri", "run_uuid", "1"),
-    ("logged models", "logged_models", "artifact_location", "model_id", "1"),
-    ("model versions", "model_versions", "source", "name", "1"),
-    ("model versions", "model_versions", "storage_location", "name", "1"),
-    ("traces", "trace_tags", "value", "request_id", f"key IN {TRACE_TAGS}"),
-    ("workspaces", "workspaces", "default_artifact_root", "name", "1"),
-    ("workspaces", "workspaces", "trace_archival_location", "name", "1"),
+    ("experiments", "experiments", "artifact_location", "experiment_id", "experiment_id", "1"),
+    ("runs", "runs", "artifact_uri", "run_uuid", "experiment_id", "1"),
+    ("logged models", "logged_models", "artifact_location", "model_id", "experiment_id", "1"),
+    ("model versions", "model_versions", "source", "name", "", "1"),
+    ("model versions", "model_versions", "storage_location", "name", "", "1"),
+    ("traces", "trace_tags", "value", "request_id", "", f"key IN {TRACE_TAGS}"),
+    ("workspaces", "workspaces", "default_artifact_root", "name", "", "1"),
+    ("workspaces", "workspaces", "trace_archival_location", "name", "", "1"),
 ]
-VERSION_KEYS = ("source", "storage_location")  # of a model version's meta.yaml
+KEYS = {  # of the meta.yaml of each kind: those that name a place, and those that MLflow cannot do without
+    "experiments": (("artifact_location",), ("artifact_location", "experiment_id", "lifecycle_stage", "name")),
+    "runs": (("artifact_uri",), ("end_time", "experiment_id", "start_time", "user_id")),
+    "logged models": (("artifact_location",), ("experiment_id", "model_id")),
+    "model versions": (("source", "storage_location"), ("name", "version")),
+    "registered models": ((), ("name",)),
+}
 LOGGED = ("mlflow.loggedArtifacts", "mlflow.loggedImages", "mlflow.log-model.history")  # tags of runs with artifacts
 PROMPT = "dummy-source"  # what MLflow writes as the source of a prompt, which has no files
 SERVED = "mlflow-artifacts:/"  # before locations relative to what `mlflow server --artifacts-destination` is given
 SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file, which SQLite would delete
 LONG_ID = re.compile(r"(?:m-|tr-)?[0-9a-f]{32}|[0-9]{15,}")  # of a run, model, trace, or a file store's experiment
+SECRET = re.compile("[0-9a-f]{32}")  # in an id that no stranger can guess
+ID = re.compile(
+    r"[a-zA-Z0-9][\w\-]{0,63}"
+)  # MLflow's rule for an experiment's folder; any other makes it refuse the store
+ALONE = ("experiments", "workspaces")  # kinds without files of their own
+RESERVED = ("tags", "datasets", "traces", "models")  # folders of an experiment that are no runs
+NEEDED = ("metrics", "params", "artifacts")  # folders without which MLflow finds no run
+KEY = re.compile(r"([A-Za-z_]\w*):(?=[ \r\n]|$) ?")  # begins a line of meta.yaml
+PLAIN = re.compile(r"(?:file:)?[A-Za-z0-9/.][\w/.%+-]*")  # a value that stands for itself
+CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|-?inf"
+METRICS = re.compile(rf"(?:-?\d+ (?:{NUMBER})(?: -?\d+)?\n)+".encode())  # is quickly seen to be right
+POINTER = "is a Git LFS pointer, not the file. Fetch it first: git lfs pull"
+LINK = "is a link out of the record. Copy the record with what its links lead to."
+FRESH = "Take it from the zip again, or a fresh copy of the record."
 
 
 class Refused(Exception):
     """The record cannot be repaired as it is, and nothing was changed; the message says what would be right."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the sentence."""
+        return [f"Refused: {self}"]
+
+
+def some(things: Iterable[object], most: int = 10) -> str:
+    """The first of them, and how many there are more."""
+    names = [str(thing) for thing in things]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def quoted(path: object) -> str:
+    """As it is pasted into a shell of this machine."""
+    return f'"{path}"' if os.name == "nt" else shlex.quote(str(path))
 
 
 @dataclass
@@ -65,13 +122,22 @@ class Report:
     """What a repair did: for each kind of entry the number of locations changed, right already, and remote."""
 
     root: Path  # the record's folder
+    source: Path  # where `look` finds the record: what was named, or the folder that a zip became
     dry_run: bool = False
     changed: Counter[str] = field(default_factory=Counter)
     right: Counter[str] = field(default_factory=Counter)
+    inside: bool = False  # whether any of these is in the record
     remote: Counter[str] = field(default_factory=Counter)
+    stores: list[str] = field(default_factory=list)  # in words, the one to be shown first
+    runs: int = 0  # in all stores
+    usable: int = 0  # of these, runs that MLflow itself would find
     outside: list[str] = field(default_factory=list)  # locations that lead out of the record; never rewritten
+    exposed: list[str] = field(default_factory=list)  # of these, what a dashboard would show of this machine
     problems: list[str] = field(default_factory=list)  # whatever else a person should look at
     missing: list[str] = field(default_factory=list)  # ids of runs without an artifact folder here
+    made: int = 0  # lost folders that were made again
+    aside: list[str] = field(default_factory=list)  # what was set aside because MLflow could not read on
+    copy: str | None = None  # the file that `--undo` goes back by
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -80,50 +146,64 @@ class Report:
         return 1 if self.problems or self.outside else 0
 
     @property
+    def to_do(self) -> bool:
+        """Whether a dry run found anything to change."""
+        return bool(self.changed or self.made or self.aside)
+
+    @property
     def summary(self) -> str:
         kinds = dict.fromkeys(kind for kind, *_ in COLUMNS)
         seen = [kind for kind in kinds if self.changed[kind] + self.right[kind] + self.remote[kind]]
-        lines = [f"Record: {self.root}"]
+        lines = [f"Record: {self.root}", *self.stores]
         lines += [f"{'locations of':<16}{'to change' if self.dry_run else 'changed':>10}{'right':>8}{'remote':>8}"]
         lines += [f"{k:<16}{self.changed[k]:>10}{self.right[k]:>8}{self.remote[k]:>8}" for k in seen]
+        would = "to be " * self.dry_run
+        lines += [f"Lost folders {would}made again: {self.made}"] if self.made else []
+        lines += [f"Set aside, MLflow cannot read on with it: {some(self.aside)}"] if self.aside else []
+        lines += [f"MLflow finds {self.usable} of {self.runs} run(s)."]
         lines += self.notes
         if self.missing:
             lines += [f"NO ARTIFACTS HERE for {len(self.missing)} run(s), which logged none or left them elsewhere:"]
-            lines += [f"  {run}" for run in self.missing]
-        if self.outside:
-            lines += [f"OUTSIDE THE RECORD, left as they are: {len(self.outside)}"]
-            lines += [*(f"  {place}" for place in self.outside), "If they belong to it, name the old root by --old."]
-        if self.problems:
-            lines += [f"PROBLEMS: {len(self.problems)}", *(f"  {problem}" for problem in self.problems)]
+            lines += [f"  {some(self.missing)}"]
+        for title, found in (("OUTSIDE THE RECORD, left as they are", self.outside), ("PROBLEMS", self.problems)):
+            lines += [f"{title}: {len(found)}", *(f"  {each}" for each in found[:10])] if found else []
+            lines += [f"  and {len(found) - 10} more"] if len(found) > 10 else []
+        lines += ["If they belong to it, say where they are: --map OLD=NEW"] if self.outside else []
+        lines += [f"As it was before: {self.copy}; back to it: {self.undo}"] if self.copy else []
         return "\n".join(lines)
 
+    @property
+    def undo(self) -> str:
+        return f"python {quoted(_short(Path(__file__)))} {quoted(self.source)} --undo"
+
     def __str__(self) -> str:
-        end = "Nothing was written (dry run)." if self.dry_run else f"Next: {next_command(self.root)}"
+        end = "Nothing was written (dry run)." if self.dry_run else f"Next: {next_command(self.source)}"
         return f"{self.summary}\n{end}"
 
     @property
     def json(self) -> str:
-        values = vars(self) | {"root": str(self.root), "exit_code": self.exit_code}
-        return json.dumps(values | ({} if self.dry_run else {"next": next_command(self.root)}), indent=1)
+        values = vars(self) | {"root": str(self.root), "source": str(self.source), "exit_code": self.exit_code}
+        return json.dumps(values | ({} if self.dry_run else {"next": next_command(self.source)}), indent=1)
 
 
-def next_command(root: Path) -> str:
+def _short(path: Path) -> Path:
+    """Relative to the current folder where it lies there."""
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def next_command(source: Path) -> str:
     """The command that shows the record: this project's dashboard, or plain MLflow where this file stands alone."""
-    quoted: Callable[[str], str] = (lambda text: f'"{text}"') if os.name == "nt" else shlex.quote
-    _, databases = find_record(root)
-    home = databases[0].parent if databases else root
-    store = f"sqlite:///{databases[0].name}" if databases else "."
-    allow = "" if databases else "MLFLOW_ALLOW_FILE_STORE=true "
-    allow = f"set {allow[:-1]}&& " if allow and os.name == "nt" else allow
-    if is_portable(root):
-        served = "." if home == root else quoted(root.name)
-        options = f"--backend-store-uri {store} --artifacts-destination {served}"
-        return f"cd {quoted(str(home))} && {allow}mlflow server --workers 1 {options}"
+    record = look(source)
+    store, root = record.stores[0], record.root
+    uri = quoted(f"sqlite:///{store.path.as_posix()}" if store.is_database else store.path.as_uri())
     notebook = Path(__file__).resolve().parent.parent / "notebooks" / "mlflow_dashboard.py"
+    if is_portable(root):
+        return f"mlflow server --workers 1 --backend-store-uri {uri} --artifacts-destination {quoted(root)}"
     if notebook.is_file():
-        short = notebook.relative_to(Path.cwd()) if notebook.is_relative_to(Path.cwd()) else notebook
-        return f"python {quoted(str(short))} {quoted(str(root))}"
-    return f"cd {quoted(str(home))} && {allow}mlflow ui --backend-store-uri {store}"
+        return f"python {quoted(_short(notebook))} {quoted(source)}"
+    allow = "set MLFLOW_ALLOW_FILE_STORE=true&& " if os.name == "nt" else "MLFLOW_ALLOW_FILE_STORE=true "
+    return f"{allow * (not store.is_database)}mlflow ui --backend-store-uri {uri}"
 
 
 def _marker(mlruns: Path) -> dict[str, object]:
@@ -137,8 +217,7 @@ def _marker(mlruns: Path) -> dict[str, object]:
 def read_marker(mlruns: Path) -> str | None:
     """The root the record was written at, or None when the marker is absent or says nothing usable."""
     root = _marker(mlruns).get("root")
-    steps = _steps(root) if isinstance(root, str) else None
-    return root if steps and len(steps) > 1 else None
+    return root if isinstance(root, str) and len(_steps(root)) > 1 else None
 
 
 def is_portable(mlruns: Path) -> bool:
@@ -146,51 +225,119 @@ def is_portable(mlruns: Path) -> bool:
     return _marker(mlruns).get("portable") is True
 
 
-def write_marker(mlruns: Path, root: Path | str | None = None, portable: bool = False) -> None:
-    """Note that the record's locations are written at its present place (or at `root`, where it is about to go)."""
+def write_marker(
+    mlruns: Path, root: Path | str | None = None, portable: bool = False, source: str | None = None
+) -> None:
+    """Note that the record's locations are written at its present place (or at `root`, where it is about to go).
+
+    `source` tells the zip that it came from, by which it is known when that is opened again.
+    """
+    source = source or _marker(mlruns).get("source")
     values = {"root": os.path.abspath(root or mlruns)} | ({"portable": True} if portable else {})
+    values |= {"source": source} if isinstance(source, str) else {}
     _replace(Path(mlruns) / MARKER, json.dumps(values, indent=1).encode() + b"\n")
 
 
-def find_record(source: Path) -> tuple[Path, list[Path]]:
-    """The record's folder `mlruns` and its databases, for `mlruns` itself or its parent. Refused without one.
+# --- which stores there are ------------------------------------------------------------------------------------------
 
-    MLflow's own default puts `mlflow.db` beside `mlruns`; a file store has no database.
+
+@dataclass(frozen=True)
+class Store:
+    """A database of MLflow's, or the folder of a file store."""
+
+    path: Path
+    home: Path  # the folder that its artifacts are looked for in first, where the marker is
+    ids: frozenset[str]  # of its runs
+    revision: str | None = None  # of a database's schema, as MLflow's migrations call it; None without MLflow's tables
+    is_database: bool = False
+
+    def __str__(self) -> str:
+        what = f"database, schema {self.revision}" if self.is_database else "file store"
+        return f"{self.path} ({what}, {len(self.ids)} run(s))"
+
+
+@dataclass
+class Record:
+    """What `look` found: its stores, that with the most runs first, and the folders that artifacts may lie in."""
+
+    stores: list[Store]
+    bases: list[Path]
+
+    @property
+    def root(self) -> Path:
+        return self.stores[0].home
+
+    @property
+    def hidden(self) -> list[Store]:
+        """Stores with runs that the first one does not have."""
+        return [store for store in self.stores[1:] if store.ids - self.stores[0].ids]
+
+
+def look(source: Path | str) -> Record:
+    """Every store at a place, inside it and beside it. Raises Refused without one.
+
+    The place is a folder `mlruns`, a folder that holds one at whatever depth, or a database. One without runs hides none:
+    the first is the one with the most, a database before files. MLflow's own default puts `mlflow.db` and `mlartifacts`
+    beside `mlruns`; of a record with our marker and a database inside, what lies beside is another one.
     """
-    source, inner = Path(os.path.abspath(source)), Path(os.path.abspath(source)) / "mlruns"
-    beside = [p for p in (source / DATABASE,) if p.is_file()]
-    own = _databases(source)
-    whole = (source / MARKER).is_file() or (source / "artifacts").is_dir() or not inner.is_dir()
-    if _is_file_store(source) or (own and whole):
-        return source, own
-    if inner.is_dir() and (_databases(inner) or _is_file_store(inner) or beside):
-        return inner, _databases(inner) + beside
-    outer = source.parent / DATABASE
-    if source.name == "mlruns" and source.is_dir() and outer.is_file():
-        return source, [outer]
-    there = "is no folder" if not source.is_dir() else "holds none"
-    near = next(_nearby(source), None)
-    raise Refused(
-        f"No MLflow record: {source} {there}. Give mlruns.zip, a folder mlruns with {DATABASE} or with "
-        f"experiments (1/meta.yaml) inside, or the folder that holds mlruns.{f' Did you mean {near}?' if near else ''}"
-    )
+    source = named = Path(os.path.abspath(Path(source).expanduser()))
+    if source.is_file():
+        with source.open("rb") as file:
+            head = file.read(40)
+        if head.startswith(LFS):
+            raise Refused(f"{source} {POINTER}")
+        if not head.startswith(SQLITE) and (head or source.name != DATABASE):
+            raise Refused(f"{source} is neither a zip nor a database of MLflow's.")
+        source = source.parent
+    folders, within = list(_walk(source)), source.name in ("mlruns", SERVER)
+    databases = [path for folder in folders for path in _databases(folder)]
+    if within and not (read_marker(source) and source / DATABASE in databases):
+        databases += [path for path in _databases(source.parent) if path not in databases]
+    stores = [_store(path) for path in (databases if named == source else [named])]
+    stores += [Store(f, f, frozenset(_run_ids(f))) for f in folders if named == source and _is_file_store(f)]
+    known = [store for store in stores if store.revision is not None or not store.is_database]
+    stores = sorted(known or stores, key=lambda store: (-len(store.ids), not store.is_database))
+    if not stores:
+        there = "is no folder" if not source.is_dir() else "holds none"
+        near = next((f" Did you mean {path}?" for path in _nearby(source)), "")
+        raise Refused(
+            f"No MLflow record: {source} {there}. Give mlruns.zip, a folder mlruns with {DATABASE} or with "
+            f"experiments (1/meta.yaml) inside, or the folder that holds mlruns.{near}"
+        )
+    near = [folder for folder in folders if folder.name in ("mlruns", SERVER)]
+    beside = ("mlruns", SERVER) if within else (SERVER,) * any(store.home == source for store in stores)
+    near += [path for name in beside if (path := source.parent / name).is_dir()]
+    return Record(stores, list(dict.fromkeys([*(store.home for store in stores), *near])))
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """The folders in which stores may lie, the nearest first: neither runs, nor artifacts, nor what begins with a dot."""
+    ahead, passed = deque([(top, 0)]), {"artifacts", "node_modules", "site-packages", "models", "__pycache__"}
+    for _ in range(MOST_FOLDERS):
+        if not ahead:
+            return
+        folder, depth = ahead.popleft()
+        yield folder
+        inside = depth < MOST_DEPTH and (folder == top or folder.name != SERVER)
+        only = ("mlruns", SERVER) if inside and _is_file_store(folder) else None
+        for path in _folders(folder) if inside else ():
+            no = path.name in passed or path.name[:1] == "." or path.name.isdigit() or LONG_ID.fullmatch(path.name)
+            if not no and not path.is_symlink() and (only is None or path.name in only):
+                ahead.append((path, depth + 1))
 
 
 def _nearby(source: Path) -> Iterator[Path]:
-    """Records in the folders above and below, and zips."""
-    above = [path for path in source.parents if path.is_dir()]
-    with suppress(OSError):
-        below = _folders(source if source.is_dir() else above[0])[:100]
-        inner = [path / "mlruns" for path in below]
-        for folder in (*above[: 3 if source.exists() else 0], *below, *inner):
-            if (folder / DATABASE).is_file() or (folder / MARKER).is_file() or _is_file_store(folder):
-                yield folder
-        yield from sorted((source if source.is_dir() else above[0]).glob("*mlruns*.zip"))
+    """Records above; where the place itself is not there, those beside it, and zips."""
+    for folder in [path for path in source.parents if path.is_dir()][: 3 if source.exists() else 1]:
+        for path in [folder] if source.exists() else _walk(folder):
+            if _databases(path) or _is_file_store(path):
+                yield path
+    yield from sorted((source if source.is_dir() else source.parent).glob("*mlruns*.zip"))
 
 
 def _folders(parent: Path) -> list[Path]:
     """The folders inside, in order; a link counts as what it leads to."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(parent) as found:
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(parent) as found:
         return [parent / name for name in sorted(entry.name for entry in found if entry.is_dir())]
     return []
 
@@ -198,18 +345,34 @@ def _folders(parent: Path) -> list[Path]:
 def _databases(folder: Path) -> list[Path]:
     """`mlflow.db` first, then databases with other names that hold MLflow's tables."""
     found = []
-    for path in sorted(folder.glob("*.db"), key=lambda path: (path.name != DATABASE, path.name)):
-        if path.name == DATABASE:
-            found.append(path)
-        elif path.is_file() and _starts_as_sqlite(path):
-            with closing(_connect(path)) as connection:
-                found += [path] if {"experiments", "runs"} <= set(_tables(connection)) else []
-    return found
+    with suppress(OSError), os.scandir(folder) as entries:
+        found = [folder / entry.name for entry in entries if entry.name.endswith(SUFFIXES) and not entry.is_dir()]
+    found.sort(key=lambda path: (path.name != DATABASE, path.name))
+    return [path for path in found if path.name == DATABASE or _holds_tables(path)]
 
 
-def _starts_as_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(15) == b"SQLite format 3"
+def _holds_tables(path: Path) -> bool:
+    """Whether it is a database with MLflow's tables; it is only read."""
+    with suppress(OSError, sqlite3.Error), path.open("rb") as file:
+        if file.read(15) == SQLITE:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+                return {"experiments", "runs"} <= _tables(connection)
+    return False
+
+
+def _store(database: Path) -> Store:
+    folder, ids, revision = database.parent, (), None
+    whole = folder.name == "mlruns" or (folder / MARKER).is_file() or (folder / "artifacts").is_dir()
+    beside = () if whole else (path for path in (folder / "mlruns", folder / SERVER) if path.is_dir())
+    with suppress(sqlite3.Error), closing(_connect(database)) as connection:
+        ids = [str(run) for (run,) in connection.execute("SELECT run_uuid FROM runs")]
+        rows = (
+            connection.execute("SELECT version_num FROM alembic_version")
+            if "alembic_version" in _tables(connection)
+            else ()
+        )
+        revision = next((str(row[0]) for row in rows), "")
+    return Store(database, next(iter(beside), folder), frozenset(ids), revision, True)
 
 
 def _connect(database: Path) -> sqlite3.Connection:
@@ -217,16 +380,13 @@ def _connect(database: Path) -> sqlite3.Connection:
     journal = database.with_name(database.name + "-journal")
     for path in (database, journal, database.with_name(database.name + "-wal")):
         if _leads_out(path, database.parent):
-            raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
+            raise Refused(f"{path} {LINK}")
     with suppress(FileNotFoundError):  # gone with the write of another process
         if journal.is_file():
             with journal.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
                 if file.read() == SUPER_JOURNAL:
-                    raise Refused(
-                        f"{journal} names another file to delete, which MLflow's own never do. Take the record from the"
-                        " zip again, or a fresh copy of it."
-                    )
+                    raise Refused(f"{journal} names another file to delete, which MLflow's own never do. {FRESH}")
     return sqlite3.connect(database, timeout=PATIENCE, isolation_level=None)
 
 
@@ -234,17 +394,26 @@ def _leads_out(path: Path, folder: Path) -> bool:
     return os.path.islink(path) and not path.resolve().is_relative_to(folder.resolve())
 
 
-def _tables(connection: sqlite3.Connection) -> list[str]:
-    try:
-        return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    except sqlite3.DatabaseError:
-        return []
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    with suppress(sqlite3.DatabaseError):
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return set()
 
 
 def _is_file_store(folder: Path) -> bool:
-    experiments = (path for parent in (folder, folder / ".trash") for path in _folders(parent) if path.name.isdigit())
-    files = (path / "meta.yaml" for path in experiments)
-    return any(re.search(rb"^(artifact_location|experiment_id):", f.read_bytes(), re.M) for f in files if f.is_file())
+    """Whether a folder named by a number, deleted or not, has the `meta.yaml` of an experiment or of a run."""
+    for experiment in (path for parent in (folder, folder / ".trash") for path in _folders(parent)):
+        runs = (path for path in _folders(experiment) if LONG_ID.fullmatch(path.name))
+        if experiment.name.isdigit() and any((path / "meta.yaml").is_file() for path in (experiment, *runs)):
+            return True
+    return False
+
+
+def _run_ids(folder: Path) -> Iterator[str]:
+    experiments = [path for path in _folders(folder) if path.name not in ("models", ".trash")]
+    for experiment in (path for path in (*experiments, *_folders(folder / ".trash")) if ID.fullmatch(path.name)):
+        runs = (path for path in _folders(experiment) if path.name not in RESERVED)
+        yield from (run.name for run in runs if (run / "meta.yaml").is_file())
 
 
 # --- locations -------------------------------------------------------------------------------------------------------
@@ -255,184 +424,293 @@ def _is_remote(location: str) -> bool:
     return location == PROMPT or (bool(scheme) and scheme[1].lower() != "file")
 
 
+def _is_served(location: str) -> bool:
+    return location.lower().startswith(SERVED[:-1])
+
+
 @lru_cache(2**17)
-def _steps(location: str) -> tuple[str, ...] | None:
-    """`file:///C:/a%20b` or `C:\\a b` → ('c:', 'a b'); `/a/c` → ('/', 'a', 'c'); None for what is no local path."""
+def _steps(location: str) -> tuple[str, ...]:
+    """`file:///C:/a%20b` or `C:\\a b` → ('c:', 'a b'); `/a/c` → ('/', 'a', 'c'); `s3://b/a` → ('s3:', 'b', 'a').
+
+    A relative one counts from wherever MLflow ran: `../a/b` → ('a', 'b'). () for what is no place.
+    """
     text = location
-    if text[:5].lower() == "file:":
-        text = unquote(text[5:], errors="surrogateescape")
-        text = re.sub(r"^//(localhost(?=/))?", "", text, flags=re.I)
-        text = re.sub(r"^/(?=[A-Za-z]:([\\/]|$))", "", text)
-        if location[5:7] == "//" and not re.match(r"/|[A-Za-z]:[\\/]", text):
-            return None  # file://server/share
-    if re.match(r"//|\\\\", text) or "\0" in text or not text:
-        return None
-    if drive := re.match(r"([A-Za-z]:)[\\/]", text):
-        anchor, steps = (drive[1].lower(),), re.split(r"[\\/]+", text[3:])
+    if _is_remote(text):
+        scheme, _, rest = text.partition(":")
+        if _is_served(text):
+            rest = unquote(re.sub(r"^//[^/]*", "", rest))  # whatever the host of the server is called
+        anchor, steps = (f"{scheme.lower()}:",), rest.split("/")
+        if "\\" in rest:
+            return ()
     else:
-        anchor, steps = ("/",) * text.startswith("/"), text.split("/")
+        if text[:5].lower() == "file:":
+            text = unquote(text[5:], errors="surrogateescape")
+            text = re.sub(r"^//(localhost(?=/))?", "", text, flags=re.I)
+            text = re.sub(r"^/(?=[A-Za-z]:([\\/]|$))", "", text)
+            if location[5:7] == "//" and not re.match(r"/|[A-Za-z]:[\\/]", text):
+                return ()  # file://server/share
+        if text[:2] in ("//", "\\\\") or "\0" in text:
+            return ()
+        if drive := re.match(r"([A-Za-z]:)[\\/]", text):
+            anchor, steps = (drive[1].lower(),), re.split(r"[\\/]+", text[3:])
+        else:
+            anchor, steps = ("/",) * text.startswith("/"), text.split("/")
     steps = [step for step in steps if step not in ("", ".")]
-    return None if ".." in steps else (*anchor, *steps)
+    while not anchor and steps[:1] == [".."]:
+        del steps[0]
+    return () if ".." in steps else (*anchor, *steps)
 
 
-def _below(steps: tuple[str, ...], root: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The steps from `root` down, or None when it does not lie there; Windows does not tell cases apart."""
-    head = steps[: len(root)]
-    drive = root[:1] and root[0].endswith(":")
-    same = head == root or (drive and [s.casefold() for s in head] == [s.casefold() for s in root])
-    return steps[len(root) :] if same else None
+def _key(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """For comparing: Windows does not tell cases apart."""
+    return tuple(step.casefold() for step in steps) if steps and steps[0][1:] == ":" else steps
+
+
+def _local(steps: tuple[str, ...]) -> str:
+    """The path on this machine, if it can be one, else "", which is none."""
+    anchor = steps[0] if steps else ""
+    if os.name == "nt":
+        return "\\".join(steps) if anchor[1:] == ":" else ""
+    return "/" + "/".join(steps[1:]) if anchor == "/" else ""
 
 
 @dataclass
 class _Entry:
+    """A location that MLflow reads: where it stands, and for whom."""
+
     kind: str
     name: str
     location: str
-    write: Callable[[str], None]
-    database: Path | None = None
+    store: Path  # the database, or the folder of the file store
+    at: tuple[str, int] | tuple[Path, int, int]  # (UPDATE statement, row) in a database, (file, start, end) else
+    experiment: str = ""
 
 
 class _Map:
-    """Old locations to new ones: from the places the record was at, said or proven, to the place where it is."""
+    """Decides where each location leads, by the three sentences at the top of this file. Places here are `str`, for speed."""
 
-    def __init__(self, place: Path, root: Path, said: Iterable[str | None] = (), portable: bool = False) -> None:
-        self.place = place  # where the files are now; a zip is repaired before it is put at its root
-        self.root = root
-        self.portable = portable  # whether each `mlflow-artifacts:/` stands for the record's folder
-        self.homes = {_steps(str(path)) or (): path for path in (root, Path(os.path.realpath(root)))}
-        self.olds = {steps for text in said if text and (steps := _steps(text))}
-        self._folders: dict[tuple[str, ...], bool] = {}  # what `exists` found
-        self._found: dict[str, tuple[Path, tuple[str, ...]] | None] = {}  # what `locate` found
+    def __init__(self, record: Record, place: Path, life: Path, said: Sequence[tuple[str, str]] = ()) -> None:
+        self.bases, self.place, self.life = [str(base) for base in record.bases], str(place), str(life)
+        self.said = {_key(_steps(old)): os.path.abspath(new) for old, new in said}
+        self.known: dict[tuple[str, ...], str] = {}  # an old root → its place here
+        self.proven: set[tuple[str, ...]] = set()  # old roots that files prove
+        self.stay: set[tuple[str, ...]] = set()  # roots elsewhere on this machine that have files of the record
+        self.names: set[str] = set()  # of the runs, models and traces
+        self.secrets: set[str] = set()  # of these, ids that no stranger can guess
+        self.pointers: list[str] = []  # folders in which Git LFS pointers lie
+        self._holds: dict[str, bool] = {}
+        self._files: dict[tuple[str, ...], str | None] = {}  # what `_find` found
+        self._by_id: dict[str, list[str]] | None = None
+        self._out: dict[str, bool] = {}
+        for base in self.bases:
+            if written := read_marker(Path(base)):
+                self.known[_key(_steps(written))] = base
+            if is_portable(Path(base)):
+                self.known[(SERVED[:-1],)] = base
+        self.known |= self.said
+        for base in self.bases:
+            self.known |= {_key(_steps(path)): base for path in (os.path.realpath(base), base, self._final(base))}
+        self.bases += [new for new in self.said.values() if new not in self.bases]
 
-    def learn(self, entries: list[_Entry], said: bool = False) -> None:
-        """Find the old roots: of locations that name a run, model, trace or experiment which is here.
+    def _final(self, path: str) -> str:
+        """Where a place of the record will be: a zip is repaired before it is put there."""
+        return self.life + path[len(self.place) :] if path.startswith(self.place) else path
 
-        Raises Refused where two of them prove different roots for one location, unless one was `said`.
-        """
-        names = {entry.name for entry in entries if entry.kind not in ("model versions", "workspaces")}
-        local = [steps for e in entries if not _is_remote(e.location) and (steps := _steps(e.location))]
-        proofs, before = {}, set(self.olds)
-        for steps in dict.fromkeys(local):
-            if (root := self._proof(steps)) is not None:
-                proofs[steps] = root
-                self.olds |= {root} - set(self.homes)
-        torn = [(steps, root) for steps, root in proofs.items() if self._roots(steps)[0] != root]
-        if torn and not said:
-            steps, root = torn[0]
-            at, *places = ("/".join(each).replace("//", "/") for each in (steps, root, self._roots(steps)[0]))
-            raise Refused(f"{at} may have been written in {' or in '.join(places)}. Name the right one by --old.")
-        self.olds = before if torn else self.olds
-        self.olds |= {root for steps in local if not self._roots(steps) and (root := self._by_name(steps, names))}
+    def learn(self, entries: list[_Entry]) -> None:
+        """Find the files of each location, and so the roots that the others went by."""
+        self.names = {e.name for e in entries if e.kind in ("runs", "logged models", "traces")}
+        self.secrets = {name for name in self.names if SECRET.search(name)}
+        for entry in entries:
+            steps = _steps(entry.location)
+            if not steps or entry.kind in ALONE:
+                continue
+            if self._ours(entry.location) and (path := self._find(steps)):
+                base = next((b for b in self.bases if path == b), None) or self._base(path)
+                tail = path[len(base) :].strip(os.sep).split(os.sep)
+                while (key := _key(steps)) not in self.proven:
+                    self.known.setdefault(key, os.path.join(base, *tail))
+                    self.proven.add(key)
+                    if not tail or len(steps) < 2 or steps[-1] != tail[-1]:
+                        break
+                    steps, tail = steps[:-1], tail[:-1]
+            elif self.holds(_local(steps)):
+                end = next((i for i, step in enumerate(steps) if step in self.secrets), 0)
+                self.stay |= {_key(steps[:i]) for i in range(max(2, end - 1), end + 1)} if end else set()
 
-    def _roots(self, steps: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Those above a location, the most specific first; between equals the present place."""
-        return sorted((r for r in (*self.homes, *self.olds) if _below(steps, r) is not None), key=len, reverse=True)
+    def _base(self, path: str) -> str:
+        return max((base for base in self.bases if path.startswith(base + os.sep)), key=len, default="")
 
-    def _proof(self, steps: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The root below which the rest of a location is a folder here."""
-        known = self._roots(steps)
-        for root in known:
-            if self.exists(_below(steps, root) or ()):
-                return root
+    def _ours(self, location: str) -> bool:
+        """Whether it may be a place of this record: remote ones only where that was said."""
+        return not _is_remote(location) or _is_served(location) or bool(self._root(_steps(location), self.said)[0])
+
+    @staticmethod
+    def _root(steps: tuple[str, ...], known: dict[tuple[str, ...], str]) -> tuple[str, int]:
+        """The place by the longest known root, and that root's length; ("", 0) without one."""
+        key = _key(steps)
+        for end in range(len(steps), 0, -1):
+            if place := known.get(key[:end]):
+                return os.path.join(place, *steps[end:]), end
+        return "", 0
+
+    def _find(self, steps: tuple[str, ...]) -> str | None:
+        """The folder here that holds the files of a location."""
+        if steps not in self._files:
+            self._files[steps] = next((path for path in self._candidates(steps) if self.holds(path)), None)
+        return self._files[steps]
+
+    def _candidates(self, steps: tuple[str, ...]) -> Iterator[str]:
+        """Where they may be: by a known root, by the end of the location, the longest first, by an id in it."""
+        if os.name == "nt" and any(set(step) & set('<>:"|?*\\') for step in steps[1:]):
+            return
+        yield from (path for known in (self.said, self.known) if (path := self._root(steps, known)[0]))
         ends = [i for i, step in enumerate(steps) if LONG_ID.fullmatch(step)]
-        inside = max((len(root) for root in known if root in self.homes), default=0)
-        for start in range(1 + inside, ends[-1] + 1 if ends else 0):  # the longest tail first
-            if any(self.exists(steps[start : end + 1]) for end in ends if end >= start):
-                return steps[:start]
-        return None
+        for start in range(1, ends[-1] + 1) if ends else ():
+            yield from (os.path.join(base, *steps[start:]) for base in self.bases)
+        if ends and self._by_id is None:
+            self._by_id = {}
+            for base in map(Path, self.bases):
+                for folder in (base, *(each for each in _folders(base) if not SECRET.search(each.name))):
+                    inside = (path for name in (".", "models", "traces") for path in _folders(folder / name))
+                    for path in (path for path in inside if LONG_ID.fullmatch(path.name)):
+                        self._by_id.setdefault(path.name, []).append(str(path))
+        for folder in (self._by_id or {}).get(steps[ends[-1]], []) if ends else []:
+            yield os.path.join(folder, *steps[ends[-1] + 1 :])
 
-    def _by_name(self, steps: tuple[str, ...], names: set[str]) -> tuple[str, ...] | None:
-        """An entry of the database that has no folder: its root is the `mlruns` above its id."""
+    def holds(self, path: str) -> bool:
+        """Whether any file lies in the folder, at whatever depth; one that holds a run's `meta.yaml` is no artifacts'."""
+        if path not in self._holds:
+            self._holds[path] = bool(path) and self._look_into(path)
+        return self._holds[path]
+
+    def _look_into(self, path: str) -> bool:
+        metadata = all(os.path.exists(os.path.join(path, name)) for name in ("meta.yaml", "metrics", "params"))
+        for here, _, files in os.walk(path) if not metadata else ():
+            for name in files[:1]:
+                file = os.path.join(here, name)
+                with suppress(OSError):
+                    if 100 < os.lstat(file).st_size < 200 and Path(file).read_bytes().startswith(LFS):
+                        self.pointers.append(path)
+                return True
+        return False
+
+    def decide(self, entry: _Entry) -> str | None:
+        """The folder here that the location leads to; None where it stays as it is."""
+        steps = _steps(entry.location)
+        if not steps or not self._ours(entry.location):
+            return None
+        (root, length), key, here = self._root(steps, self.known), _key(steps), _local(steps)
+        found = (root if key in self.proven else None) if entry.kind in ALONE else self._find(steps)
+        inside = any(here == base or here.startswith(base + os.sep) for base in self.bases)
+        if found or (not inside and self.holds(here)):
+            return found
+        if any(key[:end] in self.stay for end in range(length + 1, len(steps) + 1)):
+            root = ""
+        if not os.path.isdir(root):  # no files anywhere: what is left to go by
+            if not inside and os.path.isdir(here):
+                return root or None
+            empty = (path for path in self._candidates(steps) if os.path.isdir(path))
+            empty = (path for path in empty if not os.path.exists(os.path.join(path, "meta.yaml")))
+            if entry.kind not in ALONE and (path := next(empty, None)):
+                return path
+        return root or self._by_name(entry, steps)
+
+    def _by_name(self, entry: _Entry, steps: tuple[str, ...]) -> str | None:
+        """An entry without a folder: its root is the `mlruns` above its id."""
         for i, step in enumerate(steps):
             tops = [j for j in range(i) if steps[j] == "mlruns"]
-            if step in names and tops and (LONG_ID.fullmatch(step) or tops[-1] == i - 1):
-                return steps[: tops[-1] + 1]
+            known = step in self.names or (entry.kind == "experiments" and step == entry.name)
+            if known and tops and not _is_remote(entry.location) and (LONG_ID.fullmatch(step) or tops[-1] == i - 1):
+                return os.path.join(self.bases[0], *steps[tops[-1] + 1 :])
         return None
 
-    def exists(self, steps: tuple[str, ...]) -> bool:
-        """Whether there is such a folder here, deleted experiments included."""
-        if steps not in self._folders:
-            places = [os.path.join(base, *steps) for base in (self.place, self.place / ".trash")]
-            strange = os.name == "nt" and any(set(step) & set('<>:"|?*\\') for step in steps)
-            self._folders[steps] = not strange and any(map(os.path.isdir, places))
-        return self._folders[steps]
+    def is_own(self, entry: _Entry) -> bool:
+        """Whether a location elsewhere is this record's: it names a run of it by an id that no stranger can guess.
 
-    def locate(self, location: str) -> tuple[Path, tuple[str, ...]] | None:
-        """The present place and the steps inside it, or None for a location outside the record."""
-        if location not in self._found:
-            self._found[location] = self._locate(location)
-        return self._found[location]
-
-    def _locate(self, location: str) -> tuple[Path, tuple[str, ...]] | None:
-        if location.startswith(SERVED):
-            steps = _steps(unquote(location[len(SERVED) :].lstrip("/")) or ".")
-            known = steps is not None and steps[:1] != ("/",) and (self.portable or self.exists(steps))
-            return (self.root, steps) if known else None
-        steps = None if _is_remote(location) else _steps(location)
-        roots = self._roots(steps) if steps else []
-        return (self.homes.get(roots[0], self.root), _below(steps, roots[0]) or ()) if roots else None
-
-    def new(self, location: str, portable: bool | None = None) -> str | None:
-        """The location at the present place, or as `mlflow-artifacts:/` where `portable`; None: outside the record.
-
-        Left as it is: one that is right, one on another server, and with None one that is `mlflow-artifacts:/`.
+        Its folder is there, or others' beside it are; an experiment's is above such ones, or beside.
         """
-        found = self.locate(location)
-        if not found:
-            return location if _is_remote(location) else None
-        if location.startswith(SERVED) and portable is not False:
-            return location
-        if portable:
-            return SERVED + quote("/".join(found[1]))
-        uri = found[0].joinpath(*found[1]).as_uri()
-        return location if f"file://{location}" == uri else uri
+        steps = _steps(entry.location)
+        near = any(_key(steps[:end]) in self.stay for end in range(1, len(steps) + 1))
+        named = any(step in self.secrets for step in steps)
+        return near if entry.kind == "experiments" else named and (near or os.path.isdir(_local(steps)))
 
-    def leads_out(self, steps: tuple[str, ...], seen: dict[tuple[str, ...], bool]) -> bool:
-        """Whether a link on the way to a folder of the record leads out of it; `seen` remembers the way."""
-        if steps not in seen:
-            path = os.path.join(self.place, *steps)
-            out = os.path.islink(path) and _leads_out(Path(path), self.place)
-            seen[steps] = bool(steps) and (out or self.leads_out(steps[:-1], seen))
-        return seen[steps]
+    def uri(self, path: str, portable: bool) -> str:
+        """The location of a folder here, as it will be."""
+        inside = os.path.relpath(path, self.bases[0]) if portable else ""
+        inside = "" if inside == "." else inside.replace(os.sep, "/")
+        return SERVED + quote(inside) if portable else Path(self._final(path)).as_uri()
+
+    def leads_out(self, path: str) -> bool:
+        """Whether a link on the way to a folder of the record leads out of it."""
+        if path not in self._out:
+            link = os.path.islink(path) and not any(not _leads_out(Path(path), Path(base)) for base in self.bases)
+            self._out[path] = bool(self._base(path)) and (link or self.leads_out(os.path.dirname(path)))
+        return self._out[path]
 
 
 # --- meta.yaml -------------------------------------------------------------------------------------------------------
 
-_ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
-_ESCAPES |= {"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"}
+
+class _Broken(ValueError):
+    """MLflow cannot read it, and nothing else of its store beside it."""
 
 
-def _fields(text: str, keys: tuple[str, ...]) -> Iterator[tuple[int, int, str, str]]:
-    """(start, end, key, value) of the top-level scalars named `keys`; long values go on in indented lines."""
-    pattern = rf"^({'|'.join(keys)}):(?=\s)((?:[^\n]*)(?:\n(?:[ \t][^\n]*|\r?(?=\n)))*)"
-    for match in re.finditer(pattern, text, re.M):
-        raw = match[2].rstrip()
-        value = _scalar(raw.strip())
-        if value:
-            yield match.start(2), match.start(2) + len(raw), match[1], value
+_LETTERS = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
+_LETTERS |= {"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"}
+
+
+def _fields(text: str) -> dict[str, tuple[int, int, str]]:
+    """{key: (start, end, value)} of a file as MLflow's dumper writes it, line by line.
+
+    Raises _Broken for what is no YAML, ValueError for another form, which is not guessed at.
+    """
+    found: dict[str, list[int]] = {}
+    last, place = "", text.startswith("\ufeff")
+    for line in text[place:].splitlines(keepends=True):
+        key = KEY.match(line)
+        if key and key[1] not in found:
+            last = key[1]
+            found[last] = [place + key.end(), place + len(line)]
+        else:
+            value = text[found[last][0] : found[last][1]].strip() if last else ""
+            listed = line[:2] == "- " and value[:2] in ("", "- ")
+            if not last or (line.strip() and line[0] != " " and not listed):
+                other = line[0] in "#%&*!|>'\"?{[@`-\t" or re.search(r":(\s|$)", line)
+                broken = re.match(r"<{7}|={7}|>{7}", line) or not other
+                raise (_Broken if broken else ValueError)(f"its line {line.strip()[:60]!r} is none that MLflow writes")
+            found[last][1] = place + len(line)
+        place += len(line)
+    if odd := CONTROL.search(text):
+        raise _Broken(f"it holds the control character {odd[0]!r}")
+    spans = {key: (start, start + len(text[start:end].rstrip())) for key, (start, end) in found.items()}
+    return {key: (start, end, _scalar(text[start:end].strip())) for key, (start, end) in spans.items()}
 
 
 def _scalar(raw: str) -> str:
-    """The text of a YAML scalar as MLflow's dumper writes it; raises ValueError for a form it never writes."""
+    """The text of a YAML scalar as MLflow's dumper writes it; "" for nothing, lists and mappings."""
 
     def fold(text: str) -> str:
         return re.sub(r"[ \t]*\r?\n((?:[ \t]*\r?\n)*)[ \t]*", lambda m: "\n" * m[1].count("\n") or " ", text)
 
-    def unescape(match: re.Match[str]) -> str:
+    def letter(match: re.Match[str]) -> str:
         code = match[1]
-        return chr(int(code[1:], 16)) if code[0] in "xuU" and code[1:] else _ESCAPES.get(code, code)
+        return chr(int(code[1:], 16)) if code[0] in "xuU" and code[1:] else _LETTERS.get(code, code)
 
-    if raw in ("", "~") or raw.lower() == "null":
+    if PLAIN.fullmatch(raw) and raw != "null":
+        return raw
+    if raw in ("", "''", "~", "null", "[]", "{}") or re.match("- |[A-Za-z_]+:\\s", raw):
         return ""
-    if single := re.fullmatch(r"'((?:[^']|'')*)'(?:\s+#.*)?", raw):
-        return fold(single[1]).replace("''", "'")
-    if double := re.fullmatch(r'"((?:[^"\\]|\\.)*)"(?:\s+#.*)?', raw, re.S):
-        joined = fold(re.sub(r"(?<!\\)((?:\\\\)*)\\\r?\n[ \t]*", r"\1", double[1]))
-        code = r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)"
-        return re.sub(code, unescape, joined, flags=re.S)
-    if raw[0] in "'\"|>&*!%@`{[#":
+    if raw[0] in "'\"":
+        whole = re.compile(r"'(?:[^']|'')*'" if raw[0] == "'" else r'"(?:[^"\\]|\\.)*"', re.S)
+        if not whole.fullmatch(raw):
+            raise (ValueError if whole.match(raw) else _Broken)(f"{raw[:60]!r} is no text that MLflow writes")
+        if raw[0] == "'":
+            return fold(raw[1:-1]).replace("''", "'")
+        joined = fold(re.sub(r"(?<!\\)((?:\\\\)*)\\\r?\n[ \t]*", r"\1", raw[1:-1]))
+        return re.sub(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", letter, joined, flags=re.S)
+    if raw[0] in "|>&*!%@`{}[]#,?" or re.search(r"\s#|:(\s|$)", raw):
         raise ValueError(f"{raw[:60]!r} is no plain or quoted text")
-    return fold(re.sub(r"\s#.*", "", raw))
+    return fold(raw)
 
 
 def _quoted(value: str) -> str:
@@ -441,90 +719,154 @@ def _quoted(value: str) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)  # of an interrupted repair, or a link laid there
-    with part.open("xb") as file:
+    part = f"{path}.part"
+    with suppress(FileNotFoundError):  # of an interrupted repair, or a link laid there
+        os.unlink(part)
+    with open(part, "xb") as file:
         file.write(data)
-    if path.exists():
-        shutil.copymode(path, part)
+    with suppress(FileNotFoundError):
+        os.chmod(part, stat.S_IMODE(os.stat(path).st_mode))
     os.replace(part, path)
 
 
-# --- the repair ------------------------------------------------------------------------------------------------------
+# --- a file store, as MLflow reads it --------------------------------------------------------------------------------
 
 
-def _entries_of(connection: sqlite3.Connection, database: Path) -> Iterator[_Entry]:
-    tables = set(_tables(connection))
-    for kind, table, column, key, condition in COLUMNS:
-        columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} if table in tables else set()
-        if column not in columns:
-            continue
-        name = key if key in columns else "rowid"
-        query = f"SELECT rowid, {name}, {column} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
-        for row, name, location in connection.execute(query).fetchall():
+class _Files:
+    """What a file store says and lacks: its entries, the folders to make, what to set aside, and the usable runs."""
 
-            def write(new: str, row: int = row, sql: str = f"UPDATE {table} SET {column} = ? WHERE rowid = ?") -> None:
-                connection.execute(sql, (new, row))
+    def __init__(self, place: Path) -> None:
+        self.place, self.runs, self.usable = place, 0, 0
+        self.entries: list[_Entry] = []
+        self.read: dict[Path, tuple[str, str]] = {}  # of each file that MLflow can read its kind and text
+        self.edited: dict[
+            Path, str
+        ] = {}  # the new text of those that are to be written for other reasons than a location
+        self.lost: list[Path] = []  # folders to make
+        self.aside: list[Path] = []  # what to move away
+        self.problems: list[str] = []
+        self.unknown: list[str] = []  # of these, files of which it cannot be told what MLflow reads
+        if "artifacts" in place.parts:
+            self.problems.append(
+                f"{place}: MLflow finds no run of files below a folder named artifacts. Move the record."
+            )
+        for parent in (place, place / ".trash"):
+            for folder in self._folders(parent):
+                if ID.fullmatch(folder.name) and not (folder.name == "models" and parent == place):
+                    self._experiment(folder)
+                elif folder.name not in ("models", ".trash"):
+                    self.aside.append(folder)
+                    if (folder / "meta.yaml").is_file():
+                        self.problems.append(f"{self._name(folder)} is no name of an experiment's folder")
+        for model in self._folders(place / "models"):
+            if self._meta("registered models", model, model.name) is None and not (model / "meta.yaml").is_file():
+                self.aside.append(model)
+            for version in self._folders(model):
+                if version.name.startswith("version-"):
+                    self._meta("model versions", version, model.name)
 
-            if location.strip():
-                yield _Entry(kind, str(name), location, write, database)
-
-
-def _entries_in(place: Path, files: dict[Path, str], problems: list[str]) -> Iterator[_Entry]:
-    """Entries of a file store; `files` takes the new text of each file, to be written at the end."""
-    for kind, path, keys in _files_of(place):
-        if _leads_out(path, place):
-            raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
-        try:
-            text = path.read_bytes().decode("utf-8", "surrogateescape")
-        except FileNotFoundError:
-            continue
-        if not keys:
-            yield _Entry(kind, path.parts[-3], text.strip(), lambda new, path=path: files.update({path: new}))
-            continue
-        try:
-            fields = list(_fields(text, keys))
-        except ValueError as error:
-            problems.append(f"{path.relative_to(place)}: {error}; its location is left alone")
-            continue
-        for *_, key, value in fields:
-
-            def write(new: str, path: Path = path, text: str = text, key: str = key) -> None:
-                now = files.get(path, text)
-                for start, end, name, _ in reversed(list(_fields(now, (key,)))):
-                    now = f"{now[:start]} {_quoted(new)}{now[end:]}" if name == key else now
-                files[path] = now
-
-            yield _Entry(kind, path.parts[-3 if kind == "model versions" else -2], value, write)
-
-
-def _files_of(place: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
-    """(kind, file, keys), no keys for a file that is nothing but a location; at fixed depths, because artifacts may
-    hold a `meta.yaml` as well."""
-
-    def folders(parent: Path) -> list[Path]:
+    def _folders(self, parent: Path) -> list[Path]:
+        """At fixed depths, because artifacts may hold a `meta.yaml` as well."""
         found = _folders(parent)
-        out = [path for path in found if _leads_out(path, place)]
-        for path in out:
+        for path in [path for path in found if _leads_out(path, self.place)]:
             if (path / "meta.yaml").exists() or path.name in (".trash", "models"):
-                raise Refused(f"{path} is a link out of the record. Copy the record with what its links lead to.")
-        return [path for path in found if path not in out] if out else found
+                raise Refused(f"{path} {LINK}")
+            found.remove(path)
+        return found
 
-    experiments = [*folders(place), *folders(place / ".trash")]
-    for experiment in (path for path in experiments if path.name.isdigit()):
-        yield "experiments", experiment / "meta.yaml", ("artifact_location",)
-        for folder in folders(experiment):
-            if LONG_ID.fullmatch(folder.name):
-                yield "runs", folder / "meta.yaml", ("artifact_uri",)
-            elif folder.name == "models":
-                models = [path for path in folders(folder) if path.name.startswith("m-")]
-                yield from (("logged models", path / "meta.yaml", ("artifact_location",)) for path in models)
-            elif folder.name == "traces":
-                traces = [path / "tags" / tag for path in folders(folder) for tag in TRACE_TAGS]
-                yield from (("traces", path, ()) for path in traces)
-    for model in folders(place / "models"):
-        versions = [path for path in folders(model) if path.name.startswith("version-")]
-        yield from (("model versions", path / "meta.yaml", VERSION_KEYS) for path in versions)
+    def _experiment(self, folder: Path) -> None:
+        runs = [run for run in self._folders(folder) if run.name not in RESERVED]
+        values, name = self._meta("experiments", folder, folder.name), self._name(folder)
+        if values is None and (folder.name.isdigit() or any((run / "meta.yaml").is_file() for run in runs)):
+            self.problems.append(f"experiment {name} has no meta.yaml that MLflow can read")
+        elif values is not None and values["experiment_id"] != folder.name:
+            self.problems.append(f"experiment {name} calls itself {values['experiment_id']!r}: MLflow passes it over")
+            values = None
+        for run in runs:
+            self._run(run, folder.name, values is not None)
+        for path in self._folders(folder / "models"):
+            self._meta("logged models", path, path.name, folder.name)
+        for path in self._folders(folder / "traces"):
+            for file in (path / "tags" / tag for tag in TRACE_TAGS):
+                if text := (self._text(file) or "").strip():
+                    self.read[file] = "traces", text
+                    self.entries.append(_Entry("traces", path.name, text, self.place, (file, 0, len(text))))
+
+    def _run(self, run: Path, experiment: str, known: bool) -> None:
+        names = set(os.listdir(run))
+        if "meta.yaml" not in names:
+            if LONG_ID.fullmatch(run.name) and names & {"metrics", "params", "tags"}:
+                self.runs += 1
+                self.problems.append(f"run {self._name(run)} has no meta.yaml: MLflow does not find it")
+            return
+        self.runs += 1
+        if (values := self._meta("runs", run, run.name, experiment)) is None:
+            return
+        self.lost += [run / name for name in NEEDED if name not in names]
+        usable = known and values.get("run_id") == run.name and values["experiment_id"] == experiment
+        if known and not usable:
+            who = f"{values.get('run_id')} of experiment {values['experiment_id']}"
+            self.problems.append(f"run {self._name(run)} calls itself {who}: MLflow does not find it")
+        for here, _, files in os.walk(run / "metrics"):
+            for metric in (Path(here, name) for name in files):
+                if not _is_metric(metric.read_bytes()):
+                    self.aside.append(metric)
+                    self.problems.append(f"{self._name(metric)} is no metric that MLflow can read")
+        self.usable += usable
+
+    def _text(self, file: Path) -> str | None:
+        if _leads_out(file, self.place):
+            raise Refused(f"{file} {LINK}")
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return file.read_bytes().decode("utf-8", "surrogateescape")
+        return None
+
+    def _meta(self, kind: str, folder: Path, name: str, experiment: str = "") -> dict[str, str] | None:
+        """The values of the folder's `meta.yaml`, its locations noted as entries; None where MLflow cannot read it."""
+        file, (keys, needed) = folder / "meta.yaml", KEYS[kind]
+        if (text := self._text(file)) is None:
+            return None
+        try:
+            if not text.strip() or text.startswith(LFS.decode()):
+                raise _Broken(f"it {POINTER}" if text.strip() else "it is empty")
+            text.encode("utf-8")
+            fields = _fields(text)
+            if kind == "runs" and "run_id" not in fields and fields.get("run_uuid", ("", "", ""))[2] == name:
+                text = f"{text.rstrip()}\nrun_id: {_quoted(name)}\n"  # MLflow before 1.0 wrote the old name alone
+                fields, self.edited[file] = _fields(text), text
+            nothing = {key for key, (start, end, _) in fields.items() if text[start:end].strip() in ("", "~", "null")}
+            if lacks := [key for key in needed if key not in fields or (key in nothing and key != "end_time")]:
+                raise _Broken(f"it lacks {', '.join(lacks)}")
+        except ValueError as error:  # also of an encoding
+            fault = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+            self.problems.append(f"{self._name(file)}: {fault}")
+            broken = isinstance(error, (_Broken, UnicodeError))
+            self.aside.append(file) if broken else self.unknown.append(self.problems[-1])
+            return None
+        self.read[file] = kind, text
+        for key in keys:
+            start, end, value = fields.get(key, (0, 0, ""))
+            if value:
+                self.entries.append(_Entry(kind, name, value, self.place, (file, start, end), experiment or name))
+        return {key: value for key, (_, _, value) in fields.items()}
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.place).as_posix()
+
+
+def _is_metric(data: bytes) -> bool:
+    """Whether MLflow can read it: in each line a time, a value, and maybe a step, or a step, a data set and its digest."""
+    if METRICS.fullmatch(data):
+        return True
+    lines = [line.strip().split(" ") for line in data.decode("utf-8", "replace").splitlines()]
+    try:
+        numbers = [(int(parts[0]), float(parts[1]), int(parts[2] if len(parts) == 3 else 0)) for parts in lines]
+    except (ValueError, IndexError):
+        return False
+    return bool(numbers) and all(len(parts) in (2, 3, 5) for parts in lines)
+
+
+# --- the repair ------------------------------------------------------------------------------------------------------
 
 
 def _open(database: Path, write: bool) -> sqlite3.Connection:
@@ -534,17 +876,19 @@ def _open(database: Path, write: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         health = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        tables = set(_tables(connection))
-        triggers = connection.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        tables = _tables(connection)
+        triggers = {
+            table for (table,) in connection.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'trigger'")
+        }
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _refusal(database, error) from error
     fault = "is damaged" if health != "ok" else "" if {"experiments", "runs"} <= tables else "is no MLflow database"
-    if not fault and {table for (table,) in triggers} & {table for _, table, *_ in COLUMNS}:
+    if not fault and triggers & {table for _, table, *_ in COLUMNS}:
         fault = "has triggers that MLflow does not write"
     if fault:
         connection.close()
-        raise Refused(f"{database} {fault}. Take it from the zip again, or a fresh copy of the record.")
+        raise Refused(f"{database} {fault}. {FRESH}")
     return connection
 
 
@@ -555,99 +899,193 @@ def _refusal(database: Path, error: sqlite3.Error) -> Refused:
         return Refused(f"No room on the disk of {database} for its copy. Free some, then try again.")
     if "readonly" in str(error) or "unable to open" in str(error):
         return Refused(f"{database} cannot be written. Copy the record to a folder of your own, then try again.")
-    return Refused(f"{database} is damaged ({error}). Take it from the zip again, or a fresh copy of the record.")
+    return Refused(f"{database} is damaged ({error}). {FRESH}")
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """A consistent copy through SQLite's backup, right even while another program writes."""
-    part = target.with_name(target.name + ".part")
-    for path in (part, part.with_name(part.name + "-journal")):  # of an interrupted copy, or links laid there
-        path.unlink(missing_ok=True)
-    with closing(_connect(source)) as here, closing(sqlite3.connect(part)) as there:
-        here.backup(there)
-        there.execute("PRAGMA journal_mode = DELETE")
-    os.replace(part, target)
+def _entries_of(connection: sqlite3.Connection, database: Path) -> Iterator[_Entry]:
+    tables = _tables(connection)
+    for kind, table, column, key, experiment, condition in COLUMNS:
+        columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} if table in tables else set()
+        if column in columns:
+            name, within = (one if one in columns else "''" for one in (key, experiment))
+            query = (
+                f"SELECT rowid, {name}, {within}, {column} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
+            )
+            update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
+            for row, name, within, location in connection.execute(query).fetchall():
+                if location.strip():
+                    yield _Entry(kind, str(name), location, database, (update, row), str(within))
 
 
 def _repair(
-    place: Path, root: Path, databases: list[Path], old: str | None, dry_run: bool, portable: bool | None
+    record: Record,
+    source: Path,
+    place: Path,
+    life: Path,
+    said: Sequence[tuple[str, str]] = (),
+    dry_run: bool = False,
+    portable: bool | None = None,
+    digest: str | None = None,
 ) -> Report:
-    """Repair the record whose files lie in `place` for a life at `root`."""
-    report, files, logged = Report(root, dry_run), {}, set()
-    marker, served = read_marker(place), is_portable(place)
+    """Repair the record whose files lie below `place` for a life below `life`, where the zip of that digest is to be put."""
+
+    def final(path: Path) -> Path:
+        return life / path.relative_to(place) if path.is_relative_to(place) else path
+
+    report = Report(final(record.root), final(source), dry_run)
+    report.stores = [str(replace(store, path=final(store.path))) for store in record.stores]
+    served = is_portable(record.root)
+    stays = served if portable is None else portable
+    databases = [store.path for store in record.stores if store.is_database]
     try:
         with ExitStack() as stack:
+            # opened before the connections and closed after them: a close lets go of this process's locks (POSIX)
+            raw = {path: stack.enter_context(path.open("rb")) for path in databases if not dry_run}
             opened = {path: stack.enter_context(closing(_open(path, write=not dry_run))) for path in databases}
+            stores = [_Files(store.path) for store in record.stores if not store.is_database]
             entries = [entry for path, connection in opened.items() for entry in _entries_of(connection, path)]
-            entries += _entries_in(place, files, report.problems)
-            logged |= {run for connection in opened.values() for run in _logged(connection)}
-            places = _Map(place, root, (marker, old), served)
-            places.learn(entries, said=old is not None)
-            _check_artifacts(entries, places, logged, report)
-            todo = _sort(entries, places, portable, report)
-            if not dry_run:
-                for entry, new in todo:
-                    if entry.database is None:
-                        entry.write(new)
-                _check_writable({place, *(path.parent for path in (*databases, *files))})
-                _back_up_and_update(todo, opened, report)
-                if portable and not served:  # before the locations, so that an interrupted repair can be finished
-                    write_marker(place, marker or root, portable=True)
-                whole = _write(opened, files, report)
+            entries += [entry for files in stores for entry in files.entries]
+            places = _Map(record, place, life, said)
+            places.learn(entries)
+            todo = _sort(entries, places, stays, report)
+            _check_said(said, entries)
+            _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
+            texts = _texts(todo, stores)
+            if dry_run:
+                return report
+            changed = [path for path in databases if any(entry.store == path for entry, _ in todo)]
+            _check_writable({record.root, *(path.parent for path in (*changed, *texts))})
+            if digest is None and (changed or texts or report.made or report.aside):
+                report.copy = _keep(record, {path: raw[path] for path in changed}, texts, stores).name
+            for entry, new in todo:
+                if entry.store in opened:
+                    opened[entry.store].execute(entry.at[0], (new, entry.at[1]))
+            if stays and not served:  # before the locations, so that an interrupted repair can be finished
+                write_marker(record.root, read_marker(record.root) or report.root, portable=True)
+            whole = _write(opened, texts, stores, report)
     except sqlite3.Error as error:
         raise _refusal(databases[0], error) from error
-    stays = served if portable is None else portable
-    if not dry_run and whole and (marker, is_portable(place)) != (os.path.abspath(root), stays):
-        write_marker(place, root, stays)
+    ours = digest or report.changed or report.inside or any(COPY.fullmatch(name) for name in os.listdir(record.root))
+    for home in dict.fromkeys(store.home for store in record.stores) if whole else ():
+        root, known = str(final(home)), read_marker(home)
+        if (ours or known) and (known, is_portable(home)) != (root, stays):
+            write_marker(home, root, stays, digest)
     return report
 
 
-def repair_copy(database: Path, place: Path) -> Report:
-    """Make the locations right in a copy of the database of the record at `place`, of which nothing is written."""
-    report = Report(place)
-    try:
-        with closing(_open(database, write=True)) as connection:
-            entries = list(_entries_of(connection, database))
-            places = _Map(place, place, (read_marker(place), None), is_portable(place))
-            places.learn(entries, said=False)
-            _check_artifacts(entries, places, _logged(connection), report)
-            for entry, new in _sort(entries, places, False, report):
-                entry.write(new)
-            connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise _refusal(database, error) from error
-    return report
+def _check_said(said: Sequence[tuple[str, str]], entries: list[_Entry]) -> None:
+    for old, key in [(old, _key(_steps(old))) for old, _ in said]:
+        if not any(_key(_steps(entry.location))[: len(key)] == key for entry in entries):
+            tail = r"(?<=[^/:\\])[/\\](\d+|models|artifacts|[0-9a-f]{32})([/\\].*|$)"
+            found = Counter(re.sub(tail, "", entry.location) for entry in entries)
+            raise Refused(f"no location lies in {old}. They lie in {some(where for where, _ in found.most_common())}")
 
 
 def _logged(connection: sqlite3.Connection) -> set[str]:
     """The runs that say of themselves that they logged artifacts."""
-    if "tags" not in _tables(connection):
-        return set()
-    return {run for (run,) in connection.execute(f"SELECT DISTINCT run_uuid FROM tags WHERE key IN {LOGGED}")}
+    query = f"SELECT DISTINCT run_uuid FROM tags WHERE key IN {LOGGED}"
+    return {run for (run,) in connection.execute(query)} if "tags" in _tables(connection) else set()
 
 
-def _sort(entries: list[_Entry], places: _Map, portable: bool | None, report: Report) -> list[tuple[_Entry, str]]:
+def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -> list[tuple[_Entry, str]]:
     """Count every entry in the report; return those to change, each with its new location."""
-    todo, seen = [], {}
+    todo, elsewhere, turned = [], set(), 0
+    used = {(entry.store, entry.experiment) for entry in entries if entry.kind == "runs"}
     for entry in entries:
-        new, found = places.new(entry.location, portable), places.locate(entry.location)
-        elsewhere = entry.location.startswith(SERVED) and not found
-        if elsewhere and portable:
-            raise Refused(
-                f"{entry.kind[:-1]} {entry.name!r} is on an MLflow server already ({entry.location}) and not here: "
-                "a portable record could not tell the two apart."
-            )
-        if new is None or (found and places.leads_out(found[1], seen)):
-            link = "" if new is None else ", through a link"
-            report.outside.append(f"{entry.kind[:-1]} {entry.name!r}: {entry.location!r}{link}")
-        elif new != entry.location:
-            report.changed[entry.kind] += 1
-            todo.append((entry, new))
-        elif _is_remote(new) and not (places.portable and found):
+        path, what = places.decide(entry), f"{entry.kind[:-1]} {entry.name!r}: {entry.location!r}"
+        if path is not None and places.leads_out(path):
+            report.outside.append(f"{what}, through a link")
+            report.exposed.append(report.outside[-1])
+        elif path is not None:
+            new = places.uri(path, portable)
+            if portable and new.startswith(f"{SERVED}.."):
+                raise Refused(
+                    f"{what} lies beside {report.root}, and a portable record is one folder. Move it in first."
+                )
+            if entry.kind == "runs" and not places.holds(path) and not os.path.isdir(path):
+                report.missing.append(entry.name)
+            if new in (entry.location, f"file://{entry.location}"):
+                report.right[entry.kind] += 1
+                report.inside = True
+            else:
+                report.changed[entry.kind] += 1
+                todo.append((entry, new))
+                turned += _is_served(entry.location) and not portable
+        elif _is_remote(entry.location):
+            if portable and _is_served(entry.location):
+                raise Refused(
+                    f"{what} is on an MLflow server already and not here: a portable record could not tell the two apart."
+                )
             report.remote[entry.kind] += 1
-        else:
+        elif places.is_own(entry):
             report.right[entry.kind] += 1
+            if entry.kind == "runs":
+                elsewhere.add(os.path.dirname(entry.location.partition(entry.name)[0].rstrip("/\\")))
+        elif entry.kind == "experiments" and (entry.store, entry.name) not in used:
+            report.notes.append(f"{what} is elsewhere; it holds no run, and is left as it is")
+        else:
+            report.outside.append(what)
+            if entry.kind not in ALONE and _may_be_here(entry.location):
+                report.exposed.append(what)
+    report.missing = sorted(set(report.missing))
+    if turned:
+        report.notes.append(
+            f"Of a server, now of the files here: {turned} location(s) {SERVED}... (--portable for a server)"
+        )
+    if elsewhere:
+        report.notes.append(
+            f"Left as they are, with files elsewhere on this machine: locations in {some(sorted(elsewhere))}"
+        )
     return todo
+
+
+def _may_be_here(location: str) -> bool:
+    """Whether MLflow would find something of this machine there; what cannot be told counts."""
+    steps = _steps(location)
+    relative = not steps or (steps[0] != "/" and steps[0][1:] != ":")  # to wherever it runs
+    return relative or os.path.exists(_local(steps))
+
+
+def _tell(
+    record: Record, files: list[_Files], entries: list[_Entry], places: _Map, logged: set[str], report: Report
+) -> None:
+    """The rest of the report: runs, what lacks, what was found beside."""
+    report.problems += [problem for each in files for problem in each.problems]
+    report.exposed += [unknown for each in files for unknown in each.unknown]
+    report.made = sum(len(each.lost) for each in files)
+    report.aside = [str(path.relative_to(each.place)) for each in files for path in each.aside]
+    runs = [entry for entry in entries if entry.kind == "runs"]
+    rows = sum(entry.store not in {each.place for each in files} for entry in runs)
+    report.runs, report.usable = (rows + sum(getattr(each, name) for each in files) for name in ("runs", "usable"))
+    tags = (each.place.glob(f"*/{run}/tags/{tag}") for run in report.missing for tag in LOGGED for each in files)
+    logged |= {path.parent.parent.name for found in tags for path in found}
+    if lost := [run for run in report.missing if run in logged]:
+        report.problems.append(f"artifacts that were logged are not here: {some(lost)}")
+    elif report.missing and len(report.missing) == len({entry.name for entry in runs}):
+        report.problems.append(
+            "no run has artifacts here: was the record copied whole? git is often told to leave them out"
+        )
+    if places.pointers:
+        report.problems.append(
+            f"Git LFS pointers stand for artifacts; fetch them: git lfs pull ({some(places.pointers, 3)})"
+        )
+    if record.hidden:
+        first, *others = record.stores[0], *record.hidden
+        merge = f"python {quoted(_short(Path(__file__).with_name('merge.py')))} {quoted(others[0].path)} {quoted(first.path)}"
+        report.notes.append(
+            f"Shown is {first.path.name}; other runs are in {some(others)}. To have all in one: {merge}"
+        )
+
+
+def _texts(todo: list[tuple[_Entry, str]], stores: list[_Files]) -> dict[Path, str]:
+    """The new text of each file that changes."""
+    texts = {file: text for each in stores for file, text in each.edited.items()}
+    read = {file: text for each in stores for file, (_, text) in each.read.items()}
+    for entry, new in sorted((pair for pair in todo if len(pair[0].at) == 3), key=lambda pair: -pair[0].at[1]):
+        file, start, end = entry.at  # of several in one file the last first
+        text, value = texts.get(file, read[file]), new if file.name in TRACE_TAGS else _quoted(new)
+        texts[file] = f"{text[:start].rstrip(' ')}{' ' * (start > 0)}{value}{text[end:]}"
+    return texts
 
 
 def _check_writable(folders: set[Path]) -> None:
@@ -656,41 +1094,75 @@ def _check_writable(folders: set[Path]) -> None:
             raise Refused(f"{folder} cannot be written. Copy the record to a folder of your own, then try again.")
 
 
-def _back_up_and_update(todo: list[tuple[_Entry, str]], opened: dict[Path, sqlite3.Connection], report: Report) -> None:
-    for path in opened:
-        changes = [(entry, new) for entry, new in todo if entry.database == path]
-        if changes:
-            copy_database(path, path.with_name(path.name + ".bak"))
-            report.notes.append(f"The database as it was before: {path.name}.bak")
-        for entry, new in changes:
-            entry.write(new)
-
-
-def _write(opened: dict[Path, sqlite3.Connection], files: dict[Path, str], report: Report) -> bool:
-    """Commit and replace; False when the disk failed after the first change."""
+def _write(
+    opened: dict[Path, sqlite3.Connection], texts: dict[Path, str], stores: list[_Files], report: Report
+) -> bool:
+    """Commit, replace, make and set aside; False when the disk failed after the first change."""
     for connection in opened.values():
         connection.execute("COMMIT")
     try:
-        for path, text in files.items():
+        for path, text in texts.items():
             _replace(path, text.encode("utf-8", "surrogateescape"))
+        for folder in (folder for each in stores for folder in each.lost):
+            folder.mkdir(exist_ok=True)
+        for path, to in ((path, _aside(each.place, path)) for each in stores for path in each.aside):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, to)
+            if path.name == ".git":  # so that git goes on working
+                path.write_text(f"gitdir: {to}\n", encoding="utf-8")
     except OSError as error:
         report.problems.append(f"stopped half-way ({error}): cure that, then repair again")
         return False
     return True
 
 
-def _check_artifacts(entries: list[_Entry], places: _Map, logged: set[str], report: Report) -> None:
-    found = {
-        entry.name: place[1] for entry in entries if entry.kind == "runs" and (place := places.locate(entry.location))
+def _aside(place: Path, path: Path) -> Path:
+    """Where something is moved that MLflow cannot read on with: beside the store."""
+    to = place.with_name(place.name + ".set-aside") / path.relative_to(place)
+    return next(each for n in range(10**6) if not os.path.lexists(each := to.with_name(to.name + f"-{n}" * (n > 0))))
+
+
+def _keep(record: Record, databases: dict[Path, BinaryIO], texts: dict[Path, str], stores: list[_Files]) -> Path:
+    """A zip of all that is about to change, as it is now, and of what `undo` must know. No file is overwritten by it."""
+
+    def name(path: Path) -> str:
+        return os.path.relpath(path, record.root)
+
+    read = {file: text for each in stores for file, (_, text) in each.read.items() if file not in each.edited}
+    markers = {store.home / MARKER for store in record.stores}
+    told = {
+        "files": {name(path): zlib.crc32(text.encode("utf-8", "surrogateescape")) for path, text in texts.items()},
+        "databases": [name(path) for path in databases],
+        "made": [name(folder) for each in stores for folder in each.lost],
+        "moved": [[name(path), name(_aside(each.place, path))] for each in stores for path in each.aside],
+        "new": [name(path) for path in markers if not path.exists()],
     }
-    report.missing = sorted(run for run, steps in found.items() if not places.exists(steps))
-    runs = {entry.name for entry in entries if entry.kind == "runs"}
-    logged |= {run for run in report.missing for name in LOGGED if any(places.place.glob(f"*/{run}/tags/{name}"))}
-    lost = [run for run in report.missing if run in logged]
-    if lost:
-        report.problems.append(f"artifacts that were logged are not here: {', '.join(lost)}")
-    elif report.missing and len(report.missing) == len(runs):
-        report.problems.append("no run has artifacts here: was the record copied whole?")
+    numbers = [int(match[1]) for match in map(COPY.fullmatch, os.listdir(record.root)) if match]
+    target = record.root / f"repair-{max(numbers, default=0) + 1}.undo.zip"
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        with zipfile.ZipFile(part, "x") as archive, tempfile.TemporaryDirectory() as folder:
+            archive.writestr("undo.json", json.dumps(told, indent=1))
+            for path in [*texts, *(path for path in markers if path.exists())]:
+                data = read[path].encode("utf-8", "surrogateescape") if path in read else path.read_bytes()
+                archive.writestr(f"files/{name(path)}", data)
+            for path, raw in databases.items():
+                if raw.seek(18) and raw.read(2) == b"\2\2":  # its newest rows are in another file, the write-ahead log
+                    with closing(sqlite3.connect(f"{folder}/copy")) as there, closing(_connect(path)) as here:
+                        here.backup(there)
+                    archive.write(f"{folder}/copy", f"files/{name(path)}")
+                    continue
+                raw.seek(0)
+                with archive.open(f"files/{name(path)}", "w", force_zip64=True) as member:
+                    shutil.copyfileobj(raw, member, 2**20)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise Refused(f"No room for a copy of what would change ({error}). Nothing was changed.") from error
+    return target
 
 
 def fix_paths(
@@ -699,32 +1171,42 @@ def fix_paths(
     old: str | None = None,
     dry_run: bool = False,
     portable: bool | None = None,
+    maps: Sequence[tuple[str, str]] = (),
 ) -> Report:
-    """Repair the record in `source`, a folder or a zip; a zip is unpacked into `to`, by default its own folder.
+    """Repair the record in `source`: a zip, which is unpacked into `to`, or the folder, which is changed in place.
 
-    `old` names the root the record was written at where neither its marker nor its files tell. `portable` True writes
-    locations relative to the record (`mlflow-artifacts:/`, for `mlflow server --artifacts-destination`), False turns
-    those that are folders here back, None leaves them. Raises Refused, with nothing changed, when there is no record,
-    the place cannot work with MLflow, or database or zip are unsound. What is interrupted, a second repair finishes.
+    `maps` says of roots where they lie now, remote ones too; `old` is the root that became the record's own folder.
+    `portable` True writes locations relative to the record (`mlflow-artifacts:/`, for `mlflow server
+    --artifacts-destination`), False turns them back; by default they stay so, and those of other servers whose files are
+    here lead to the files. Raises Refused, with nothing changed, when there is no record, the place cannot work with
+    MLflow, or database or zip are unsound. What is interrupted, a second repair finishes; `undo` takes it back.
     """
     source = Path(source).expanduser()
-    if old is not None and not _steps(old):
-        raise Refused(f"--old {old!r} is no absolute path such as /kaggle/working/mlruns.")
-    if source.is_file():
-        return _fix_zip(source, Path(to).expanduser() if to else source.parent, old, dry_run, portable)
+    for root in (old, *(each for each, _ in maps)):
+        if root is not None and not _steps(root):
+            raise Refused(f"{root!r} is no root of locations, such as /kaggle/working/mlruns or s3://bucket/mlflow.")
+    for new in (new for _, new in maps if not Path(new).is_dir()):
+        raise Refused(f"--map: {new} is no folder on this machine.")
+    if source.is_file() and (zipfile.is_zipfile(source) or source.suffix.lower() == ".zip"):
+        return _fix_zip(source, Path(to).expanduser() if to else source.parent, old, dry_run, portable, maps)
     if to is not None:
         raise Refused("--to goes with a zip. A folder is repaired where it is: move it first, then repair it.")
     _check_size(source)
-    root, databases = find_record(source)
-    _check_root(root)
-    return _repair(root, root, databases, old, dry_run, portable)
+    record = look(source)
+    _check_root(record.root)
+    top = Path(record.root.anchor)
+    return _repair(record, Path(os.path.abspath(source)), top, top, _said(old, maps, record.root), dry_run, portable)
+
+
+def _said(old: str | None, maps: Sequence[tuple[str, str]], root: Path) -> list[tuple[str, str]]:
+    return [*maps, *([(old, str(root))] if old else [])]
 
 
 def _check_size(source: Path) -> None:
     """Refuse what is more than a record: a whole drive, or a home."""
     real = Path(os.path.realpath(source))
     if real == Path(real.anchor) or real == Path(os.path.realpath(Path.home())):
-        near = next((path for path in _nearby(real) if path != real), real / "mlruns")
+        near = next((path for path in _walk(real) if path != real and (_databases(path) or _is_file_store(path))), real)
         raise Refused(f"{source} is more than a record. Give the folder of the record alone, such as {near}.")
 
 
@@ -738,94 +1220,172 @@ def _check_root(root: Path) -> None:
 # --- the zip ---------------------------------------------------------------------------------------------------------
 
 
-def _fix_zip(source: Path, to: Path, old: str | None, dry_run: bool, portable: bool | None) -> Report:
+def _fix_zip(
+    source: Path, to: Path, old: str | None, dry_run: bool, portable: bool | None, maps: Sequence[tuple[str, str]]
+) -> Report:
     to = Path(os.path.abspath(to))
-    root = to / "mlruns"
-    _check_root(root)
     with _opened(source) as archive:
-        members = _members(archive, source)
+        members, others = _members(archive, source)
+        known = sorted((info.orig_filename, info.file_size, info.CRC) for info in members.values())
+        digest = hashlib.sha256(repr(known).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        first, *beside = sorted({name.split("/")[0] for name in members}, key=lambda name: name.endswith(SUFFIXES))
+        root = to / first
+        _check_root(root)
         if not dry_run:
             to.mkdir(parents=True, exist_ok=True)
             _check_writable({to})
-            if _finish(to):
-                return fix_paths(root, old=old, portable=portable)
-            if (root.exists() and not _is_empty(root)) or (DATABASE in members and (to / DATABASE).exists()):
-                raise Refused(
-                    f"{root} is there already. Repair that folder itself, or unpack elsewhere by --to FOLDER."
+            _finish(to)
+        if root.exists() and any(_marker(base).get("source") == digest for base in _bases(root)):
+            report = fix_paths(root, None, old, dry_run, portable, maps)
+            report.notes.insert(0, f"{source} is unpacked already: this is {root}")
+            return report
+        if there := [to / name for name in (first, *beside) if os.path.lexists(to / name) and not _is_empty(to / name)]:
+            raise Refused(
+                f"{there[0]} is there already. Repair that folder itself, or unpack elsewhere by --to FOLDER."
+            )
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if dry_run else to))
+        try:
+            _unpack(archive, members, folder, source)
+            record = look(folder / first)
+            report = _repair(
+                record, folder / first, folder, to, _said(old, maps, record.root), dry_run, portable, digest
+            )
+            if others:
+                report.notes.append(
+                    f"Left in the zip, {len(others)} file(s) that are none of a record: {some(others, 3)}"
                 )
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=None if dry_run else to) as folder:
-            _unpack(archive, members, Path(folder), source)
-            place, databases = find_record(Path(folder))
-            report = _repair(place, root, databases, old, dry_run, portable)
-            if not dry_run:
-                if root.exists():
-                    root.rmdir()
-                os.rename(place, root)
-                _put_beside(Path(folder), to)
+            if not dry_run:  # from here on `_finish` can end it
+                _put(folder.rename(folder.with_name(folder.name.replace(PREFIX, WHOLE))), to)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return report
+
+
+def _bases(root: Path) -> list[Path]:
+    with suppress(Refused):
+        return look(root).bases
+    return []
 
 
 def _opened(source: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
     except UNSOUND as error:
-        raise Refused(f"{source} is no sound zip ({error}). Download it again.") from error
+        with source.open("rb") as file:
+            pointer = file.read(len(LFS)) == LFS
+        why = "is a Git LFS pointer, not the file. Fetch it first: git lfs pull"
+        raise Refused(f"{source} {why if pointer else f'is no sound zip ({error}). Download it again.'}") from error
 
 
-def _finish(to: Path) -> bool:
-    """Finish or remove what interrupted runs left in `to`; True when that made the record whole."""
-    finished = False
+def _put(folder: Path, to: Path) -> None:
+    """Move what was unpacked whole to its place; once begun, `_finish` can end it."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name.endswith(SUFFIXES)):
+        if _is_empty(to / path.name):
+            (to / path.name).rmdir()
+        if not os.path.lexists(to / path.name):
+            os.rename(path, to / path.name)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _finish(to: Path) -> None:
+    """Finish or remove what interrupted runs left in `to`."""
     for left in sorted(to.glob(PREFIX + "*")):
-        names = {path.name for path in left.iterdir()} if left.is_dir() and not left.is_symlink() else {"other"}
-        if any(name not in ("mlruns", "left") and not name.startswith(DATABASE) for name in names):
-            continue
-        if DATABASE in names and "mlruns" not in names and (to / "mlruns").is_dir() and not (to / DATABASE).exists():
-            _put_beside(left, to)
-            finished = True
-        removed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=to))
-        with suppress(OSError):  # renamed first: a run that still works on it fails then, and never ends with half
-            os.rename(left, removed / "left")
-        shutil.rmtree(removed, ignore_errors=True)
-    return finished
-
-
-def _put_beside(folder: Path, to: Path) -> None:
-    """Databases that lay beside `mlruns` in the zip, with their backups; they go last, `_finish` counts on it."""
-    for path in sorted(folder.glob(DATABASE + "*"), reverse=True):
-        os.replace(path, to / path.name)
+        if left.is_dir() and not left.is_symlink():
+            if left.name.startswith(WHOLE):
+                _put(left, to)
+            else:
+                removed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=to))
+                with suppress(
+                    OSError
+                ):  # renamed first: a run that still works on it fails then, and never ends with half
+                    os.rename(left, removed / "left")
+                shutil.rmtree(removed, ignore_errors=True)
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
-def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
-    """{path to unpack at: member}. Raises Refused when any member could land elsewhere or overwrite another."""
+def _members(archive: zipfile.ZipFile, source: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
+    """{path to unpack at: member} of the record, and the names of the others.
+
+    Raises Refused when any member could land elsewhere or overwrite another.
+    """
     infos = archive.infolist()
     total, size = sum(info.file_size for info in infos), max(1, source.stat().st_size)
     if len(infos) > MOST_MEMBERS or total > MOST_BYTES or (total > 2**28 and total / size > MOST_RATIO):
         raise Refused(f"{source} would unpack to {len(infos)} files, {total / 2**30:.1f} GiB: too much for a record.")
-    folded = [unicodedata.normalize("NFC", info.orig_filename.rstrip("/")).casefold() for info in infos]
-    counts = Counter(folded)
-    parents = {name[: slash.start()] for name in folded for slash in re.finditer("/", name)}
-    for info, name in zip(infos, folded, strict=True):
-        twice = counts[name] > 1 or (name in parents and not info.is_dir())
-        fault = _fault(info) or ("names a file twice (upper and lower case count as one)" if twice else "")
+    folded, parents = [], set()
+    for info in infos:
+        fault = _fault(info)
+        name = "" if fault else unicodedata.normalize("NFC", info.orig_filename.rstrip("/")).casefold()
+        folded.append(name)
         if fault:
-            what = f"its member {info.orig_filename!r} {fault}"
+            what = f"its member {info.orig_filename[:200]!r} {fault}"
             raise Refused(f"{source} is not to be trusted: {what}. Nothing was unpacked.")
-    names = {info.orig_filename: info for info in infos}
-    if any(name.startswith("mlruns/") for name in names):
-        beside = DATABASE in names and f"mlruns/{DATABASE}" not in names
-        return {n: i for n, i in names.items() if n.startswith("mlruns/") or (beside and n == DATABASE)}
-    if DATABASE in names or any(re.fullmatch(r"(\.trash/)?[^/]+/meta\.yaml", name) for name in names):
-        return {f"mlruns/{name}": info for name, info in names.items()}
-    raise Refused(f"{source} holds no MLflow record: neither mlruns/ nor {DATABASE} nor experiments with meta.yaml.")
+        parents |= {name[: slash.start()] for slash in re.finditer("/", name)}
+    counts = Counter(folded)
+    for info, name in zip(infos, folded):  # noqa: B905 (strict is of Python 3.10)
+        if counts[name] > 1 or (name in parents and not info.is_dir()):
+            what = f"its member {info.orig_filename!r} names a file twice (upper and lower case count as one)"
+            raise Refused(f"{source} is not to be trusted: {what}. Nothing was unpacked.")
+    chosen = _places({info.orig_filename: info for info in infos}, archive, source)
+    kept = {id(info) for info in chosen.values()}
+    return chosen, [i.orig_filename for i in infos if id(i) not in kept and not i.is_dir()]
+
+
+def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
+    """{path to unpack at: member} of what belongs to a record, wherever in the zip it lies.
+
+    One record becomes `mlruns`, with what lies beside it in the zip beside it; several go below a folder named as the zip.
+    """
+    above: dict[str, set[str]] = {}  # the folder that a record lies in: the names in it that belong to it; none is all
+    for name in names:
+        *folder, last = name.rstrip("/").split("/")
+        top = next((i for i, step in enumerate(folder) if step in ("mlruns", SERVER)), None)
+        home = [*folder, last]
+        if top is not None:
+            above.setdefault("/".join(folder[:top]), set()).add(folder[top])
+        elif last.endswith(SUFFIXES) and not names[name].is_dir() and not _in_artifacts(folder):
+            with suppress(*UNSOUND), archive.open(name) as file:
+                if file.read(15) == b"SQLite format 3":
+                    above.setdefault("/".join(folder), set()).update((last, f"{last}-journal", f"{last}-wal"))
+        elif last == "meta.yaml" and folder and folder[-1].isdigit() and not _in_artifacts(folder):
+            home = folder[: -2 if folder[-2:-1] == [".trash"] else -1]
+            above.setdefault("/".join(home), set()).add("")
+    if not above:
+        raise Refused(
+            f"{source} holds no MLflow record: neither mlruns/ nor {DATABASE} nor experiments with meta.yaml."
+        )
+    whole = {top for top, inside in above.items() if "mlruns" not in inside}
+    nested = {
+        top for top in above for other in whole if top != other and f"{top}/".startswith(f"{other}/" if other else "")
+    }
+    tops = [top for top in above if top not in nested]
+    base = os.path.commonpath([top or "." for top in tops]) if len(tops) > 1 and "" not in tops else ""
+    found = {}
+    for name, info in names.items():
+        for top in tops:
+            rest = name[len(top) + 1 :] if top and name.startswith(f"{top}/") else name if not top else ""
+            first = rest.split("/")[0]
+            if rest and (top in whole or first in above[top]) and not COPY.fullmatch(rest.removeprefix("mlruns/")):
+                if len(tops) > 1:
+                    found[f"{source.stem}/{name[len(base) + 1 :] if base else name}"] = info
+                else:
+                    found[f"mlruns/{rest}" if top in whole else rest] = info
+    return found
+
+
+def _in_artifacts(folder: list[str]) -> bool:
+    return "artifacts" in folder or any(LONG_ID.fullmatch(step) for step in folder[:-1])
 
 
 def _fault(info: zipfile.ZipInfo) -> str:
     name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
     steps = name.rstrip("/").split("/")
+    if len(name) > MOST_NAME or len(steps) > MOST_STEPS:
+        return "has too long a name"
     if not name or "\0" in name or "\\" in name or name.startswith("/") or re.match("[A-Za-z]:", name):
         return "is no plain relative path"
     if any(step in ("", ".", "..") for step in steps):
@@ -849,115 +1409,50 @@ def _unpack(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folde
                 raise Refused(f"{source} is no sound zip ({name}: {error}). Download it again.") from error
 
 
-# --- from a file store to SQLite -------------------------------------------------------------------------------------
+# --- the command line ------------------------------------------------------------------------------------------------
 
 
-def to_sqlite(
-    source: Path | str,
-    to: Path | str | None = None,
-    old: str | None = None,
-    dry_run: bool = False,
-    portable: bool | None = None,
-) -> Report:
-    """Repair a record and, if it is a file store, give it a database: `mlflow.db` in the record's folder.
-
-    MLflow reads the database from then on, where it is; artifacts stay where they are, and so do the files that were
-    the store. Arguments as of `fix_paths`. Needs MLflow; raises Refused, with nothing changed but a zip unpacked, when
-    `mlflow migrate-filestore` fails or loses anything.
-    """
-    zipped = Path(source).expanduser().is_file()
-    report = fix_paths(source, to, old, dry_run or not zipped, portable)
-    databases = find_record(report.root)[1] if report.root.is_dir() else []
-    if dry_run:
-        report.notes += [] if databases else [f"{DATABASE} would be made from the files."]
-        return report
-    if not databases:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "mlruns"
-            counts = _copy_metadata(report.root, copy)
-            _migrate(Path(folder), counts, report.root)
-            copy_database(Path(folder) / DATABASE, report.root / DATABASE)
-    report = fix_paths(report.root, old=old, portable=portable)
-    made = ", ".join(f"{count} {table}" for table, count in counts.items()) if not databases else ""
-    kept = "They are still there, and are counted and repaired as well."
-    report.notes.append(f"{DATABASE} was made from files: {made}. {kept}" if made else "It is in SQLite already.")
-    return report
-
-
-def _copy_metadata(root: Path, copy: Path) -> Counter[str]:
-    """Copy a file store without artifacts and links, each metric once; return what a database of it must hold."""
-
-    def left_out(folder: str, names: list[str]) -> list[str]:
-        here = Path(folder)
-        if here == root:
-            return [name for name in names if not (name.isdigit() or name in ("models", ".trash"))]
-        holder = "meta.yaml" in names or here.parent.name == "traces"
-        return [name for name in names if (holder and name == "artifacts") or (here / name).is_symlink()]
-
-    shutil.copytree(root, copy, ignore=left_out)
-    counts: Counter[str] = Counter()
-    tables = {"logged models": "logged_models", "model versions": "model_versions"}
-    for kind, path, _ in _files_of(copy):
-        if kind == "traces" or not path.is_file():
-            continue
-        counts[tables.get(kind, kind)] += 1
-        if kind in ("runs", "logged models"):  # MLflow writes a run's metrics twice when a model was logged in it
-            for file in [file for file in (path.parent / "metrics").rglob("*") if file.is_file()]:
-                lines = file.read_text(encoding="utf-8").splitlines()
-                once = dict.fromkeys(tuple(line.split()[: 3 if kind == "runs" else None]) for line in lines)
-                file.write_text("".join(" ".join(line) + "\n" for line in once), encoding="utf-8")
-                counts["metrics"] += len(once) * (kind == "runs")
-        for table in ("params", "tags") if kind == "runs" else ():
-            counts[table] += sum(file.is_file() for file in (path.parent / table).rglob("*"))
-    return counts
-
-
-def _migrate(folder: Path, counts: Counter[str], root: Path) -> None:
-    """Let MLflow make the database of the copy in `folder`. Raises Refused unless it holds as much as the files."""
-    command = [sys.executable, "-m", "mlflow", "migrate-filestore", "--source", str(folder)]
-    command += ["--target", f"sqlite:///{folder / DATABASE}", "--no-progress"]
-    environment = os.environ | {"PYTHONUTF8": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", env=environment)
-    if done.returncode:
-        cause = next((line for line in reversed(done.stderr.splitlines()) if "Error" in line or "mlflow" in line), "")
-        raise Refused(
-            f"{root} stays a file store: mlflow migrate-filestore failed ({cause}). Is MLflow 3.17 installed?"
-        )
-    with closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
-        made = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in counts}
-        if lost := {table: (counts[table], made[table]) for table in counts if made[table] != counts[table]}:
-            raise Refused(f"{root} stays a file store: in files and in the database differ {lost}.")
-        for trash in _folders(root / ".trash"):  # a database leaves deleted experiments where they are
-            query = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
-            (location,) = connection.execute(query, (trash.name,)).fetchone() or ("",)
-            if location.endswith(f"/{trash.name}"):
-                moved = f"{location[: -len(trash.name)]}.trash/{trash.name}"
-                for _, table, column, _, condition in COLUMNS:
-                    update = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE ({condition})"
-                    update += f" AND ({column} = ? OR substr({column}, 1, ?) = ?)"
-                    below = location + "/"
-                    connection.execute(update, (moved, len(location) + 1, location, len(below), below))
+def pair(text: str) -> tuple[str, str]:
+    old, mark, new = text.rpartition("=")
+    if not (mark and old and new):
+        raise argparse.ArgumentTypeError(f"{text!r} is not OLD=NEW, such as s3://bucket/mlflow=synced")
+    return old, new
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: all is right. 1: done, with problems listed. 2: refused, nothing changed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", help="mlruns.zip, a folder mlruns, or the folder that holds it")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="exit status 0: all is right; 1: done, with problems listed; 2: refused, and nothing was changed",
+    )
+    parser.add_argument("source", help="mlruns.zip, a folder mlruns, one that holds it, or a database")
     parser.add_argument("--to", help="folder to unpack a zip into (default: the folder of the zip)")
     parser.add_argument("--old", metavar="ROOT", help="the folder mlruns as it was called where it was written")
+    said = "locations in OLD (also s3://...) lie in the folder NEW now; may be said several times"
+    parser.add_argument("--map", metavar="OLD=NEW", type=pair, action="append", default=[], help=said)
     parser.add_argument("--dry-run", action="store_true", help="report only, write nothing")
     served = parser.add_mutually_exclusive_group()
-    served.add_argument("--portable", action="store_true", default=None, help="mlflow-artifacts:/, for a server")
-    served.add_argument("--local", action="store_false", dest="portable", help="undo --portable")
+    served.add_argument("--portable", action="store_true", default=None, help="locations for `mlflow server` alone")
+    served.add_argument("--local", action="store_false", dest="portable", help="turn such locations back")
     parser.add_argument("--to-sqlite", action="store_true", help="give a file store a database (needs MLflow)")
+    parser.add_argument("--undo", action="store_true", help="take the last repair back, byte by byte")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
+    if given.undo or given.to_sqlite:  # these need the files beside this one
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     try:
-        repair = to_sqlite if given.to_sqlite else fix_paths
-        report = repair(given.source, given.to, given.old, given.dry_run, given.portable)
-    except (Refused, OSError) as error:
+        if given.undo:
+            from mlruns_tools.undo import undo
+
+            print(f"As it was before the last repair: {some(undo(given.source))}")
+            return 0
+        repair = fix_paths
+        if given.to_sqlite:
+            from mlruns_tools.schema import to_sqlite as repair  # needs MLflow
+        report = repair(given.source, given.to, given.old, given.dry_run, given.portable, given.map)
+    except (Refused, OSError, ImportError) as error:
         if given.json:
             print(json.dumps({"refused": str(error), "exit_code": 2}, indent=1))
         else:

@@ -11,6 +11,7 @@ import re
 import shutil
 import sqlite3
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -20,9 +21,19 @@ from pathlib import Path
 if __name__ == "__main__":  # as a script, only this file's own folder is on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, find_record, fix_paths, next_command, write_marker
+from mlruns_tools.fixed_paths import (
+    DATABASE,
+    MARKER,
+    Refused,
+    fix_paths,
+    look,
+    next_command,
+    quoted,
+    write_marker,
+)
 from mlruns_tools.pack import FULL, copy_files
-from mlruns_tools.transfer import Transfer, make_empty, one_database, open_source
+from mlruns_tools.schema import revision, upgrade_kept
+from mlruns_tools.transfer import Opened, Transfer, make_empty, open_source
 
 WORK = "merge.part"  # in the target: what a merge prepares; of no use after it
 SERVER = re.compile(r"https?://", re.I)
@@ -58,8 +69,10 @@ class Merged:
         return "\n".join(lines)
 
 
-def merge(source: Path | str, target: Path | str) -> Merged:
+def merge(source: Path | str, target: Path | str, experiment: str | None = None, deleted: bool = False) -> Merged:
     """Add the runs of `source`, a zip or folder, to `target`, a folder or the address of a server.
+
+    All under the name `experiment`, where it is given; with `deleted` also those that are deleted in the source.
 
     Artifacts are copied first and the rows follow in one transaction, so that a merge that is killed leaves no run
     behind, and the next one ends right. Raises Refused, with nothing changed, for what does not go together.
@@ -70,14 +83,20 @@ def merge(source: Path | str, target: Path | str) -> Merged:
     if SERVER.match(str(target)):
         from mlruns_tools.push import push  # not above: only servers need MLflow
 
-        return push(source, str(target).rstrip("/"))
-    root, _ = _target(Path(target).expanduser())
-    if source.is_dir() and root.is_dir() and find_record(source)[0].resolve() == root.resolve():
+        return push(source, str(target).rstrip("/"), experiment)
+    root, database = _target(Path(target).expanduser())
+    if (
+        database
+        and source.exists()
+        and not zipfile.is_zipfile(source)
+        and look(source).stores[0].path.samefile(database)
+    ):
         raise Refused(f"{source} is the target itself: name another record to bring runs from.")
     root.mkdir(parents=True, exist_ok=True)
     try:
         with _work_folder(root) as work:
-            return _merge(source, root, _target(root)[1], work)  # again: another merge may have made it meanwhile
+            database = database or _target(root)[1]  # again: another merge may have made it meanwhile
+            return _merge(source, root, database, work, experiment, deleted)
     except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):
             raise Refused(
@@ -95,18 +114,20 @@ def merge(source: Path | str, target: Path | str) -> Merged:
 
 def _target(target: Path) -> tuple[Path, Path | None]:
     """The record's folder and database; none for a folder that is absent, empty or left by a merge that was killed."""
-    if target.is_file():
-        raise Refused(
-            f"{target}: the target must be a folder. Unpack it first: python mlruns_tools/fixed_paths.py {target}"
-        )
-    names = {path.name for path in target.iterdir()} if target.exists() else set()
-    if not names or (WORK in names and names <= {WORK, MARKER, "artifacts"}):
+    if target.is_file() and zipfile.is_zipfile(target):
+        tool = "python mlruns_tools/fixed_paths.py"
+        raise Refused(f"{target}: the target must be a folder. Unpack it first: {tool} {quoted(target)}")
+    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    if not target.exists() or not names or (WORK in names and names <= {WORK, MARKER, "artifacts"}):
         return Path(os.path.abspath(target)), None
-    root, databases = find_record(target)
-    one_database(databases, root)
-    if fix_paths(root, dry_run=True).changed:
-        raise Refused(f"{root} was moved. Repair it first: python mlruns_tools/fixed_paths.py {root}")
-    return root, databases[0]
+    record = look(target)
+    if fix_paths(target, dry_run=True).to_do:
+        raise Refused(f"{target} was moved. Repair it first: python mlruns_tools/fixed_paths.py {quoted(target)}")
+    store = record.stores[0]
+    if not store.is_database:
+        tool = f"python mlruns_tools/fixed_paths.py {quoted(target)} --to-sqlite"
+        raise Refused(f"{target} is a file store, to which MLflow no longer writes. Give it a database first: {tool}")
+    return record.root, store.path
 
 
 @contextmanager
@@ -133,29 +154,40 @@ def _work_folder(root: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _merge(source: Path, root: Path, database: Path | None, work: Path) -> Merged:
+def _merge(
+    source: Path, root: Path, database: Path | None, work: Path, experiment: str | None, deleted: bool
+) -> Merged:
     for name in ("source", "new", "old"):
         (work / name).mkdir()
-    opened = open_source(source, work / "source")
+    report = Merged(root)
     ours = database or work / DATABASE
-    if database is None:
-        make_empty(opened.database, ours, root)
-    with closing(Transfer(opened.place, opened.database, ours, root)) as transfer:
-        report = Merged(root, transfer.runs, transfer.left, transfer.deleted, transfer.counts, transfer.notes)
+    for opened in open_source(source, work / "source", revision(database) if database else ""):
+        report.notes += opened.notes
         report.problems += opened.problems
-        _stage(transfer, opened.place, work / "new", report)
-        _write(transfer, root, work)
+        if not ours.exists():
+            make_empty(opened.database, ours, root)
+        if revision(opened.database) != revision(ours):
+            report.notes.append(upgrade_kept(ours) or "")
+        with closing(Transfer(opened, ours, root, None, deleted, experiment)) as transfer:
+            _stage(transfer, opened, work / "new", report)
+            _write(transfer, root, work)
+            report.brought |= transfer.runs
+            report.left |= transfer.left
+            report.deleted += transfer.deleted
+            report.counts += transfer.counts
+            report.notes += transfer.notes
     if database is None:  # last of all: before this there is no record
         write_marker(root)
         os.replace(ours, root / DATABASE)
     return report
 
 
-def _stage(transfer: Transfer, place: Path, new: Path, report: Merged) -> None:
+def _stage(transfer: Transfer, opened: Opened, new: Path, report: Merged) -> None:
     """Copies the artifacts to the target's disk, so that they can be put in place at once."""
     links: list[str] = []
     for folder, to in transfer.folders.items():
-        report.counts["files"] += copy_files(folder, new / to, links, place)
+        inside = [base for base in opened.record.bases if folder.is_relative_to(base)]
+        report.counts["files"] += copy_files(folder, new / to, links, *inside[:1] or [folder])
     report.notes += [f"left out, a link out of the record: {link}" for link in links]
 
 
@@ -192,11 +224,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", help="mlruns.zip or a folder mlruns: the record whose runs are brought")
     parser.add_argument("target", help="the folder mlruns that takes them, made where absent, or http://SERVER")
+    parser.add_argument("--experiment", metavar="NAME", help="bring all under this name (default: the source's names)")
+    parser.add_argument("--deleted", action="store_true", help="bring runs too that are deleted in the source")
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
-        report = merge(given.source, given.target)
+        report = merge(given.source, given.target, given.experiment, given.deleted)
     except (Refused, OSError) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2

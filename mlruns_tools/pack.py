@@ -20,15 +20,17 @@ if __name__ == "__main__":  # as a script, only this file's own folder is on the
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mlruns_tools.fixed_paths import (
+    COPY,
     DATABASE,
     MARKER,
+    Record,
     Refused,
-    copy_database,
-    find_record,
     fix_paths,
+    look,
     read_marker,
     write_marker,
 )
+from mlruns_tools.schema import copy_database
 from mlruns_tools.transfer import Transfer, make_empty, open_source
 
 STORED = {
@@ -69,17 +71,19 @@ class Packed:
 def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = None) -> Packed:
     """Write the record in `mlruns` to `target`, by default `mlruns.zip` beside it; with `runs`, these alone.
 
-    Members lie under `mlruns/`. A zip that was there is replaced only by one that is whole. Raises Refused without a
-    record, for an id that it does not hold and on a full disk, and zipfile.BadZipFile when the zip does not read back.
+    Members lie under `mlruns/`; databases and `mlartifacts` that lie beside the folder, beside it in the zip. A zip that
+    was there is replaced only by one that is whole. Raises Refused without a record, for an id that it does not hold and
+    on a full disk, and zipfile.BadZipFile when the zip does not read back.
     """
-    root, databases = find_record(Path(mlruns))
+    record = look(mlruns)
+    root = record.root
     target = Path(os.path.abspath(target)) if target else root.with_name(root.name + ".zip")
     part = target.with_name(target.name + ".part")
     packed = Packed(target)
     try:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(part, "w") as archive:
             if runs is None:
-                _pack_all(archive, root, databases, Path(folder).resolve(), packed, {part, target})
+                _pack_all(archive, record, Path(folder).resolve(), packed, {part, target})
             else:
                 _pack_some(archive, root, runs, Path(folder).resolve(), packed)
         with zipfile.ZipFile(part) as archive:
@@ -95,32 +99,38 @@ def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = 
     return packed
 
 
-def _pack_all(
-    archive: zipfile.ZipFile, root: Path, databases: list[Path], folder: Path, packed: Packed, others: set[Path]
-) -> None:
-    if read_marker(root) is None:
-        report = fix_paths(root, dry_run=True)
+def _pack_all(archive: zipfile.ZipFile, record: Record, folder: Path, packed: Packed, others: set[Path]) -> None:
+    if read_marker(record.root) is None:
+        report = fix_paths(record.root, dry_run=True)
         if not report.changed and not report.problems:  # else the locations are of another place
-            write_marker(root)
+            write_marker(record.root)
+    packed.runs = len(frozenset().union(*(store.ids for store in record.stores)))
+    databases = [store.path for store in record.stores if store.is_database]
     for database in databases:
         copy = folder / database.name
         copy_database(database, copy)
-        with closing(sqlite3.connect(copy)) as connection:
-            packed.runs += connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-        _add(archive, copy, f"mlruns/{database.name}" if database.parent == root else database.name, packed)
-    packed.runs += 0 if databases else len(list(root.glob("*/*/artifacts")))
-    for path in files_below(root, packed.links, root):
-        if path not in databases and path not in others and not _is_litter(path.relative_to(root)):
-            _add(archive, path, f"mlruns/{path.relative_to(root).as_posix()}", packed)
+        _add(archive, copy, _name(database, record.root), packed)
+    bases = [base for base in record.bases if not any(base != up and base.is_relative_to(up) for up in record.bases)]
+    for base in bases:
+        for path in files_below(base, packed.links, base):
+            if path not in databases and path not in others and not _is_litter(path.relative_to(base)):
+                _add(archive, path, _name(path, record.root), packed)
+
+
+def _name(path: Path, root: Path) -> str:
+    """In the zip: below `mlruns/`, or beside it what lies beside the record's folder."""
+    if path.is_relative_to(root):
+        return f"mlruns/{path.relative_to(root).as_posix()}"
+    return path.relative_to(root.parent).as_posix() if path.is_relative_to(root.parent) else path.name
 
 
 def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder: Path, packed: Packed) -> None:
     (folder / "source").mkdir()
     (folder / "mlruns").mkdir()
-    opened = open_source(root, folder / "source")
+    opened = open_source(root, folder / "source")[0]
     database = folder / "mlruns" / DATABASE
     make_empty(opened.database, database, root)
-    with closing(Transfer(opened.place, opened.database, database, root, runs)) as transfer:
+    with closing(Transfer(opened, database, root, runs)) as transfer:
         transfer.db.execute("BEGIN IMMEDIATE")
         transfer.write()
         transfer.db.execute("COMMIT")
@@ -129,7 +139,9 @@ def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder
     for name in (DATABASE, MARKER):
         _add(archive, database.with_name(name), f"mlruns/{name}", packed)
     for here, there in transfer.folders.items():
-        for path in files_below(here, packed.links, opened.place):
+        for path in files_below(
+            here, packed.links, next((b for b in opened.record.bases if here.is_relative_to(b)), here)
+        ):
             _add(archive, path, f"mlruns/{there}/{path.relative_to(here).as_posix()}", packed)
 
 
@@ -174,7 +186,7 @@ def copy_files(folder: Path, to: Path, links: list[str], root: Path) -> int:
 
 
 def _is_litter(path: Path) -> bool:
-    return path.parts[0].endswith(LEFT_OUT)
+    return path.parts[0].endswith(LEFT_OUT) or bool(COPY.fullmatch(path.parts[0]))
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str, packed: Packed) -> None:

@@ -19,7 +19,7 @@ from mlruns_tools.dashboard import VIEW, _client
 from mlruns_tools.fixed_paths import Refused, _is_remote
 from mlruns_tools.merge import Merged
 from mlruns_tools.pack import copy_files
-from mlruns_tools.transfer import Opened, local_path, open_source
+from mlruns_tools.transfer import Opened, belongs, local_path, open_source
 
 SOURCE = "source_id"  # tag of a run, logged model or version: its id in the record it came from
 STATE, INCOMPLETE, COMPLETE = "push", "incomplete", "complete"  # tag of a run
@@ -70,7 +70,7 @@ def link_to(uri: str, experiment: str, run: str | None = None) -> str:
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs{f'/{run}/model-metrics' if run else ''}{VIEW}"
 
 
-def push(source: Path, uri: str) -> Merged:
+def push(source: Path, uri: str, experiment: str | None = None) -> Merged:
     """Upload the runs of the record `source`, a zip or folder. A run whose push was killed is finished.
 
     A run carries the tag `push` = incomplete until all of it is there. Deleted runs, traces, and logged models of no run
@@ -79,11 +79,12 @@ def push(source: Path, uri: str) -> Merged:
     report = Merged(uri)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            opened = open_source(source, Path(folder))
-            report.problems += opened.problems
-            here, there = _client(opened.database.parent), server_client(uri)
-            for run in _runs(here, report):
-                _Push(here, there, run, opened, report).run_through()
+            for opened in open_source(source, Path(folder)):
+                report.problems += opened.problems
+                report.notes += opened.notes
+                here, there = _client(opened.database), server_client(uri)
+                for run in _runs(here, report):
+                    _Push(here, there, run, opened, report, experiment).run_through()
     except (ValueError, MlflowException, RequestException) as error:
         raise Refused(f"{error}\n{len(report.brought)} run(s) were uploaded. Push again to finish.") from error
     return report
@@ -112,14 +113,18 @@ def _all_runs(client: MlflowClient, experiments: Sequence[str], view: int) -> li
 class _Push:
     """One run on its way; every step may be done twice, so that a push that was killed is gone through again."""
 
-    def __init__(self, here: MlflowClient, there: MlflowClient, run: Run, opened: Opened, report: Merged) -> None:
-        self.here, self.there, self.run, self.opened, self.report = here, there, run, opened, report
+    def __init__(
+        self, here: MlflowClient, there: MlflowClient, run: Run, opened: Opened, report: Merged, name: str | None
+    ) -> None:
+        self.here, self.there, self.run, self.opened, self.report, self.name = here, there, run, opened, report, name
         self.old = run.info.run_id
         self.models: dict[str, str] = {}  # {id here: id there}
         self.links: list[str] = []
 
     def run_through(self) -> None:
-        experiment = open_experiment(self.there, self.here.get_experiment(self.run.info.experiment_id).name)
+        experiment = open_experiment(
+            self.there, self.name or self.here.get_experiment(self.run.info.experiment_id).name
+        )
         query = f"tags.`{SOURCE}` = '{self.old}'"
         found = next(iter(self.there.search_runs([experiment], query, ViewType.ALL, 1)), None)
         if found and found.data.tags.get(STATE) == COMPLETE:
@@ -166,11 +171,14 @@ class _Push:
             self.report.notes.append(f"run {self.old}: artifacts at {location} are not uploaded; they stay there")
             return
         folder = local_path(location)
-        if folder is None or not folder.is_relative_to(self.opened.place):
+        if not belongs(folder, self.old, self.opened.record):
             raise Refused(f"run {self.old}: its artifacts at {location!r} lie outside the record")
         with tempfile.TemporaryDirectory() as copies:  # without links
-            self.report.counts["files"] += copy_files(folder, Path(copies), self.links, self.opened.place)
+            self.report.counts["files"] += copy_files(folder, Path(copies), self.links, self._base(folder))
             send(copies)
+
+    def _base(self, folder: Path) -> Path:
+        return next((base for base in self.opened.record.bases if folder.is_relative_to(base)), folder)
 
     @staticmethod
     def _models_of(client: MlflowClient, experiment: str, run: str) -> list[LoggedModel]:

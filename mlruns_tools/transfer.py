@@ -19,69 +19,111 @@ from urllib.parse import quote
 from mlruns_tools.fixed_paths import (
     DATABASE,
     PATIENCE,
+    SECRET,
+    SUFFIXES,
     TRACE_TAGS,
+    Record,
     Refused,
+    Report,
+    Store,
+    _entries_of,
+    _Files,
     _is_remote,
+    _local,
+    _logged,
+    _Map,
+    _open,
+    _refusal,
+    _sort,
     _steps,
-    copy_database,
-    find_record,
+    _tables,
+    _tell,
     fix_paths,
-    repair_copy,
+    look,
 )
+from mlruns_tools.schema import copy_database, database_of_files, revision, upgrade
 
 KNOWN = re.compile(  # tables that are brought, that MLflow derives, or that hold its own work
     r"alembic_version|workspaces|experiments|experiment_tags|runs|(latest_)?metrics|params|tags|datasets|inputs|input_tags"
     r"|logged_model.*|trace_.*|span.*|assessments|entity_associations|registered_model.*|model_version.*"
-    r"|sqlite_.*|sql_.*|job.*|scheduler_leases"
+    r"|evaluation_dataset.*|sqlite_.*|sql_.*|job.*|scheduler_leases"
 )
 OF = "IN (SELECT old FROM moved WHERE kind = '{}')"
 NEW = "(SELECT new FROM moved WHERE kind = '{}' AND old = t.{})"
-RUN, MODEL, TRACE, EXPERIMENT = (OF.format(kind) for kind in ("run", "model", "trace", "experiment"))
-ALIVE = "experiment_id IN (SELECT experiment_id FROM source.experiments WHERE lifecycle_stage = 'active')"
+RUN, MODEL, TRACE, EVALUATION = (OF.format(kind) for kind in ("run", "model", "trace", "evaluation"))
 IN_EXPERIMENT = {"experiment_id": NEW.format("experiment", "experiment_id")}
 
 
 class Opened(NamedTuple):
-    """A record that was opened for reading."""
+    """A store that was opened for reading."""
 
-    place: Path  # its folder `mlruns`, links resolved
-    database: Path  # a copy, with true locations
+    record: Record
+    database: Path  # a copy, or made from files, with true locations
     problems: list[str]
+    notes: list[str]
 
 
-def open_source(source: Path, work: Path) -> Opened:
-    """The record `source`, a zip or folder, with help of the empty folder `work`; the source is only read.
+def open_source(source: Path, work: Path, now: str = "") -> list[Opened]:
+    """The stores with runs of a record, a zip or folder, with help of the empty folder `work`; the source is only read.
 
-    A zip is unpacked; of a folder the database alone is copied. Raises Refused without a record that can be read.
+    A zip is unpacked, of a folder the databases alone are copied; files become a database, one of another schema than
+    `now` is brought to the installed MLflow's. Raises Refused without a record that can be read.
     """
-    if source.is_file():
-        fix_paths(source, to=work.resolve())
-        source = work.resolve() / "mlruns"
-    place, databases = find_record(source.resolve())
-    one_database(databases, source)
-    copy = work.resolve() / "copy"
-    copy.mkdir()
-    copy_database(databases[0], copy / DATABASE)
-    return Opened(place, copy / DATABASE, repair_copy(copy / DATABASE, place).problems)
+    work, notes = work.resolve(), []
+    if source.is_file() and not source.name.endswith(SUFFIXES):
+        notes = [note for note in fix_paths(source, to=work / "zip").notes if note.startswith("Left in the zip")]
+        source = work / "zip"
+    record = look(source.resolve())
+    stores = [store for store in record.stores if store.ids] or record.stores[:1]
+    return [_open_store(record, store, work / f"copy{n}", now, notes * (n == 0)) for n, store in enumerate(stores)]
 
 
-def one_database(databases: list[Path], record: Path) -> None:
-    """Raises Refused for a file store and for a record with several databases."""
-    if not databases:
-        raise Refused(
-            f"{record} is a file store, which MLflow no longer reads. Bring it into a database first:"
-            f" python mlruns_tools/fixed_paths.py {record} --to-sqlite"
-        )
-    if len(databases) > 1:
-        raise Refused(
-            f"{record} holds several databases ({', '.join(d.name for d in databases)}). Keep {DATABASE} alone."
-        )
+def _open_store(record: Record, store: Store, work: Path, now: str, notes: list[str]) -> Opened:
+    work.mkdir()
+    copy, problems, notes = work / DATABASE, [], list(notes)
+    if store.is_database:
+        copy_database(store.path, copy)
+    else:
+        database_of_files(store.path, work)
+        problems = _Files(store.path).problems
+        notes.append(f"{store.path.name}: a database was made of the file store for this, which stays as it is")
+    with closing(sqlite3.connect(copy)) as connection:
+        old = "workspaces" not in _tables(connection)
+    if (old or (now and revision(copy) != now)) and (told := upgrade(copy, store.path)):
+        notes.append(f"{store.path.name} {told}, in a copy")
+    first = Record([store, *(other for other in record.stores if other != store)], record.bases)
+    return Opened(first, copy, problems + repair_copy(copy, first).problems, notes)
+
+
+def repair_copy(database: Path, record: Record) -> Report:
+    """Make the locations right in a copy of the first database of a record, of which nothing is written."""
+    report = Report(record.root, database)
+    try:
+        with closing(_open(database, write=True)) as connection:
+            entries = list(_entries_of(connection, database))
+            places = _Map(record, record.root, record.root)
+            places.learn(entries)
+            for entry, new in _sort(entries, places, False, report):
+                connection.execute(entry.at[0], (new, entry.at[1]))
+            _tell(record, [], entries, places, _logged(connection), report)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise _refusal(database, error) from error
+    return report
+
+
+def belongs(path: Path | None, name: str, record: Record) -> bool:
+    """Whether a folder is the record's: inside of it, or named by an id that no stranger can guess."""
+    if path is None or path in record.bases:
+        return False
+    known = SECRET.search(name) and name in path.parts and path.is_dir()
+    return bool(known) or any(path.is_relative_to(base) for base in record.bases)
 
 
 def local_path(location: str) -> Path | None:
     """The path that a location on this machine names, or None."""
-    steps = _steps(location)
-    return Path(os.sep.join(("" if steps[0] == "/" else steps[0], *steps[1:]))) if steps else None
+    path = _local(_steps(location))
+    return Path(path) if path else None
 
 
 def make_empty(source: Path, target: Path, home: Path) -> None:
@@ -135,15 +177,27 @@ def _artifacts(home: Path) -> str:
 
 
 class Transfer:
-    """What goes from the record in `place` (its database `source`) into the database `target` of the record in `home`.
+    """What goes from the store `opened` into the database `target` of the record in `home`.
 
     Made, it has chosen and changed nothing: `folders` says which artifacts to bring where. `write` adds the rows, inside
-    the transaction that the caller begins and ends on `db`. Raises Refused for databases that do not go together and for
-    locations outside the source's record.
+    the transaction that the caller begins and ends on `db`. With `only`, these runs alone; with `deleted`, also those that
+    are deleted in the source; `experiment` is the name that all of them go under. Raises Refused for databases that do not
+    go together and for locations outside the source's record.
     """
 
-    def __init__(self, place: Path, source: Path, target: Path, home: Path, only: Sequence[str] | None = None) -> None:
-        self.place, self.home, self.only = place, home, only
+    def __init__(
+        self,
+        opened: Opened,
+        target: Path,
+        home: Path,
+        only: Sequence[str] | None = None,
+        deleted: bool = False,
+        experiment: str | None = None,
+    ) -> None:
+        self.record, self.home, self.only, self.experiment = opened.record, home, only, experiment
+        source = opened.database
+        self.stage = "1" if deleted else "lifecycle_stage = 'active'"
+        self.alive = f"experiment_id IN (SELECT experiment_id FROM source.experiments WHERE {self.stage})"
         self.folders: dict[Path, str] = {}  # a folder of artifacts: its new place below `home`
         self.runs: dict[str, str] = {}  # id: name, of what is brought
         self.left: dict[str, str] = {}  # of runs that are in the target already
@@ -157,6 +211,7 @@ class Transfer:
             self._choose_runs()
             self._choose_models()
             self._choose_traces()
+            self._choose_evaluations()
             self._tell_the_rest()
         except BaseException:
             self.db.close()
@@ -181,7 +236,7 @@ class Transfer:
 
     def _choose_runs(self) -> None:
         there = {row["run_uuid"]: row for row in self._all("SELECT * FROM main.runs")}
-        query = f"SELECT *, lifecycle_stage = 'active' AND {ALIVE} AS alive FROM source.runs ORDER BY start_time"
+        query = f"SELECT *, {self.stage} AND {self.alive} AS alive FROM source.runs ORDER BY start_time"
         rows = {row["run_uuid"]: row for row in self._all(query)}
         if self.only is not None:
             self._check_asked({run: row["name"] or "" for run, row in rows.items() if row["alive"]})
@@ -227,10 +282,10 @@ class Transfer:
         if not location or _is_remote(location):
             return None
         path = local_path(location)
-        if not path or not path.is_relative_to(self.place) or path == self.place:
+        if not belongs(path, what.split()[-1], self.record):
             raise Refused(
                 f"{what}: its artifacts at {location!r} lie outside the record. If they belong to it, repair it first:"
-                " python mlruns_tools/fixed_paths.py RECORD --old ROOT"
+                " python mlruns_tools/fixed_paths.py RECORD --map OLD=NEW"
             )
         return path
 
@@ -238,7 +293,7 @@ class Transfer:
         linked = f"SELECT destination_id FROM source.inputs t WHERE t.source_id {RUN}"
         free = "source_run_id IS NULL OR source_run_id = '' OR" if self.only is None else ""
         rows = self._all(
-            f"SELECT model_id, artifact_location FROM source.logged_models t WHERE lifecycle_stage = 'active' AND {ALIVE}"
+            f"SELECT model_id, artifact_location FROM source.logged_models t WHERE {self.stage} AND {self.alive}"
             f" AND model_id NOT IN (SELECT model_id FROM main.logged_models)"
             f" AND ({free} source_run_id {RUN} OR model_id IN ({linked}))"
         )
@@ -251,12 +306,12 @@ class Transfer:
             " UNION SELECT source_id FROM source.entity_associations t WHERE destination_id {0}"
         )
         if self.only is None:
-            gone = "NOT IN (SELECT run_uuid FROM source.runs WHERE lifecycle_stage = 'active')"
+            gone = f"NOT IN (SELECT run_uuid FROM source.runs WHERE {self.stage})"
             which = f"request_id NOT IN ({of_run.split(' UNION')[0].format(gone)})"
         else:
             which = f"request_id IN ({of_run.format(RUN)})"
         rows = self._all(
-            f"SELECT request_id FROM source.trace_info WHERE {ALIVE} AND {which}"
+            f"SELECT request_id FROM source.trace_info WHERE {self.alive} AND {which}"
             f" AND request_id NOT IN (SELECT request_id FROM main.trace_info)"
         )
         for (trace,) in rows:
@@ -265,6 +320,12 @@ class Transfer:
             tags = f"SELECT request_id, value FROM source.trace_tags t WHERE key = ? AND request_id {TRACE}"
             for trace, location in self._all(tags, key):
                 self._move(key, trace, location, f"artifacts/traces/{trace}/{end}")
+
+    def _choose_evaluations(self) -> None:
+        """Data sets of evaluations belong to no run; a choice of runs leaves them."""
+        new = "dataset_id NOT IN (SELECT dataset_id FROM main.evaluation_datasets)"
+        found = self._all(f"SELECT dataset_id FROM source.evaluation_datasets WHERE {new}") if self.only is None else ()
+        self.db.executemany("INSERT INTO moved VALUES ('evaluation', ?, NULL)", [(row[0],) for row in found])
 
     def _tell_the_rest(self) -> None:
         tables = [row["name"] for row in self._all("SELECT name FROM source.sqlite_master WHERE type = 'table'")]
@@ -284,6 +345,7 @@ class Transfer:
         self._write_runs()
         self._write_models()
         self._write_traces()
+        self._write_evaluations()
         self._write_versions()
 
     def _write_experiments(self) -> None:
@@ -295,14 +357,18 @@ class Transfer:
                 ("trace_info", "request_id", TRACE),
             )
         )
+        users += (
+            "UNION SELECT CAST(destination_id AS INTEGER) FROM source.entity_associations t"
+            f" WHERE destination_type = 'experiment' AND source_id {EVALUATION}"
+        )
         used = {row[0] for row in self._all(f"SELECT experiment_id FROM ({users})")}
-        for row in self._all("SELECT * FROM source.experiments WHERE lifecycle_stage = 'active'"):
-            name, old = row["name"], row["experiment_id"]
+        for row in self._all(f"SELECT * FROM source.experiments WHERE {self.stage}"):
+            name, old = self.experiment or row["name"], row["experiment_id"]
             same = "SELECT * FROM main.experiments WHERE name = ? AND workspace = ?"
             here = next(iter(self._all(same, name, row["workspace"])), None)
             if not here and old not in used:
                 continue
-            if here and old in used and here["lifecycle_stage"] != "active":
+            if here and old in used and here["lifecycle_stage"] != row["lifecycle_stage"] != "deleted":
                 raise Refused(
                     f"the experiment {name!r} is deleted in the target: restore it first"
                     f" (`mlflow experiments restore -x {here['experiment_id']}`)"
@@ -312,7 +378,8 @@ class Transfer:
             if not here:
                 self.counts["experiments"] += 1
                 this, number, location = f"experiment_id = {old}", str(new), _quoted(_artifacts(self.home))
-                _copy(self.db, "experiments", this, experiment_id=number, artifact_location=location)
+                changed = {"experiment_id": number, "artifact_location": location, "name": _quoted(name)}
+                _copy(self.db, "experiments", this, **changed)
                 _copy(self.db, "experiment_tags", this, experiment_id=number)
 
     def _free_number(self, table: str, column: str, wanted: int, condition: str = "1", *values: object) -> int:
@@ -365,6 +432,18 @@ class Transfer:
         _copy(self.db, "span_metrics", f"trace_id {TRACE}")
         _copy(self.db, "assessments", f"trace_id {TRACE}", **IN_EXPERIMENT)
         _copy(self.db, "entity_associations", f"source_id {TRACE}")
+
+    def _write_evaluations(self) -> None:
+        for table in ("evaluation_datasets", "evaluation_dataset_records", "evaluation_dataset_tags"):
+            count = _copy(self.db, table, f"dataset_id {EVALUATION}")
+            self.counts["evaluation datasets"] += count * (table == "evaluation_datasets")
+        there = "(SELECT new FROM moved WHERE kind = 'experiment' AND CAST(old AS TEXT) = t.destination_id)"
+        _copy(
+            self.db,
+            "entity_associations",
+            f"source_id {EVALUATION}",
+            destination_id=f"COALESCE({there}, t.destination_id)",
+        )
 
     # --- the model registry ------------------------------------------------------------------------------------------
 
@@ -431,7 +510,7 @@ class Transfer:
         """The location here; None for one that is no place of the record."""
         if not location or _is_remote(location):  # also models:/ID and runs:/ID, which hold everywhere
             return location
-        steps = _steps(location) or ()
+        steps = _steps(location)
         for end in range(len(steps), 0, -1):
             if home := places.get(steps[:end]):
                 return "/".join([home, *map(quote, steps[end:])])

@@ -14,7 +14,7 @@
 # machine. It makes the record's locations right, shows the runs and their curves, and starts MLflow's dashboard, where the
 # runs can be compared and their files opened.
 #
-# As a script: `python notebooks/mlflow_dashboard.py [mlruns.zip or folder] [--anyway]`.
+# As a script: `python notebooks/mlflow_dashboard.py [mlruns.zip, folder or database]`; `--help` says what else.
 
 # %% [markdown]
 # ## Setup
@@ -61,14 +61,35 @@ source = tools.chosen_record(arguments.source, config.work / "mlruns")
 print(source)
 
 # %% [markdown]
-# ## Make its locations right
+# ## Make it right, and open it
 #
 # MLflow stores absolute locations. In a record that was moved they still point to where it was written: the metrics
-# show, the artifacts do not. The repair rewrites the locations and nothing else; done twice it changes nothing more.
+# show, the artifacts do not. The repair rewrites the locations, makes again what MLflow needs beside them, and keeps a copy of
+# what it changed; done twice it changes nothing more.
+#
+# MLflow's server then runs on this machine and answers to this machine only. On Kaggle no browser can reach it: download
+# `mlruns.zip` there and open it with this notebook at home. A record that would show files of your machine that are none of
+# it is not opened.
 
 # %%
-report = tools.repair_if_needed(source)
-print(report.summary)
+report = tools.repair_if_needed(source, arguments.maps)
+print(tools.brief(report))
+
+# %%
+dashboard = None
+if not tools.on_kaggle():
+    dashboard = tools.open_dashboard(report.source, maps=arguments.maps)
+    print("Open", dashboard.link, flush=True)
+    tools.open_browser(dashboard.link) if arguments.browser and not config.tiny else None
+
+# %% [markdown]
+# The link opens the table of runs. What to do there:
+#
+# - Click a column's name to sort by it; *Columns* chooses what is shown.
+# - Tick several runs and press *Compare*: their curves in one chart, and the parameters in which they differ.
+# - Click a run, then *Model metrics* for its curves; *Search metric charts* with `val_` shows those of the validation.
+# - *Artifacts* shows its files: `figures/readings.png` for what it read and where it erred, `predictions.csv` for every
+#   reading of the test side, `data/audit.txt` for what it was trained on, `model` for the weights.
 
 # %% [markdown]
 # ## The runs
@@ -78,9 +99,8 @@ print(report.summary)
 # may differ by luck.
 
 # %%
-newest = tools.runs_table(report.root)[:3]
-assert newest, "the record holds no run"
-table = pandas.DataFrame(tools.shortened(newest)).T.fillna("")
+newest = tools.runs_table(report.source)[:3]
+table = pandas.DataFrame(tools.shortened(newest), columns=None if newest else ["run"]).T.fillna("")
 results = table.filter(regex="^(run|id|status|epochs|best_.*|test_(?!share).*)$", axis="index")
 print(results.to_string(header=False))
 
@@ -98,40 +118,17 @@ print(others[(others.nunique(axis="columns", dropna=False) > 1) | (len(newest) =
 # improves at its end asks for more epochs. One that never leaves the bottom is on the blank plateau, which `train_ctc` shows.
 
 # %%
-curves = {metric: tools.histories(report.root, metric) for metric in ("val_loss", "val_exact")}
+curves = {metric: tools.histories(report.source, metric) for metric in ("val_loss", "val_exact")}
 plots.compare_runs(curves)
 
 # %% [markdown]
 # What the newest run keeps, by folder: enough to see what it was trained on, to read with it, and to train it again.
 
 # %%
-for folder, names in tools.artifacts(report.root, newest[0]["id"]).items():
+for folder, names in tools.artifacts(report.source, newest[0]["id"]).items() if newest else ():
     print(f"{folder:<14}", ", ".join(names[:5]), f"and {len(names) - 5} more" * (len(names) > 5))
 
 # %% [markdown]
-# ## The dashboard
-#
-# MLflow's server runs on this machine and answers to this machine only. On Kaggle no browser can reach it: download
-# `mlruns.zip` there and open it with this notebook at home. A record that names places outside of itself is not opened, one
-# of which artifacts are missing only when told (`--anyway`).
-
-# %%
-dashboard = None
-if not tools.on_kaggle():
-    dashboard = tools.open_dashboard(report.root, anyway=arguments.anyway)
-    print("Open", dashboard.link)
-    for name, link in dashboard.run_links().items():
-        print(name, link)
-
-# %% [markdown]
-# The first link opens the table of runs. What to do there:
-#
-# - Click a column's name to sort by it; *Columns* chooses what is shown.
-# - Tick several runs and press *Compare*: their curves in one chart, and the parameters in which they differ.
-# - Click a run, then *Model metrics* for its curves; *Search metric charts* with `val_` shows those of the validation.
-# - *Artifacts* shows its files: `figures/readings.png` for what it read and where it erred, `predictions.csv` for every
-#   reading of the test side, `data/audit.txt` for what it was trained on, `model` for the weights.
-#
 # As a script this waits until Ctrl-C. In a notebook the dashboard runs on until you run the cell below a second time, or end
 # the kernel; in tiny mode it stops at once.
 

@@ -18,6 +18,22 @@ VICTIM = "victim.txt"  # beside the folder that a maker fills
 Maker = Callable[[Path], Path]
 
 
+def experiment_meta(location: str, number: str = EXPERIMENT) -> str:
+    """A `meta.yaml` as MLflow writes it; the location as YAML has it."""
+    return (
+        f"artifact_location: {location}\nexperiment_id: '{number}'\nlifecycle_stage: active\nname: captchas {number}\n"
+    )
+
+
+def run_meta(location: str, run: str = RUN, number: str = EXPERIMENT) -> str:
+    """The same of a run."""
+    return (
+        f"artifact_uri: {location}\nend_time: 1700000001000\nentry_point_name: ''\nexperiment_id: '{number}'\n"
+        f"lifecycle_stage: active\nrun_id: {run}\nrun_name: run\nrun_uuid: {run}\nsource_name: ''\nsource_type: 4\n"
+        "source_version: ''\nstart_time: 1700000000000\nstatus: 3\ntags: []\nuser_id: someone\n"
+    )
+
+
 def database_record(mlruns: Path, *locations: str) -> Path:
     """A record of one run that is right but for having moved, and of one more run for each location."""
     (mlruns / "artifacts" / RUN / "artifacts").mkdir(parents=True)
@@ -33,9 +49,10 @@ def database_record(mlruns: Path, *locations: str) -> Path:
 def file_store(mlruns: Path, location: str = f"{OLD}/{EXPERIMENT}/{RUN}/artifacts") -> Path:
     run = mlruns / EXPERIMENT / RUN
     (run / "artifacts").mkdir(parents=True)
-    experiment = f"artifact_location: {OLD}/{EXPERIMENT}\nexperiment_id: '{EXPERIMENT}'\n"
-    (run.parent / "meta.yaml").write_text(experiment)
-    (run / "meta.yaml").write_text(f"artifact_uri: {location}\nrun_id: {RUN}\n")
+    for name in ("metrics", "params"):
+        (run / name).mkdir()
+    (run.parent / "meta.yaml").write_text(experiment_meta(f"{OLD}/{EXPERIMENT}"))
+    (run / "meta.yaml").write_text(run_meta(location))
     return mlruns
 
 
@@ -162,17 +179,6 @@ def _with_file(name: str, data: bytes) -> Maker:
     return make
 
 
-def _two_roots(folder: Path) -> Path:
-    """Two locations under one folder, of which each proves another root."""
-    other = "f" * 32
-    mlruns = database_record(folder / "mlruns", f"{OLD}/deep/artifacts/{other}/artifacts")
-    (mlruns / "deep" / "artifacts" / RUN).mkdir(parents=True)
-    (mlruns / "artifacts" / other).mkdir(parents=True)
-    with closing(sqlite3.connect(mlruns / DATABASE)) as connection, connection:
-        connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (f"{OLD}/deep/artifacts/{RUN}", RUN))
-    return mlruns
-
-
 REFUSED: dict[str, Maker] = {
     "mlflow.db is a link": _links(DATABASE, "elsewhere.db"),
     "the journal is a link": _links(f"{DATABASE}-journal", VICTIM),
@@ -187,7 +193,6 @@ REFUSED: dict[str, Maker] = {
     ),
     "no text": _statements("UPDATE runs SET artifact_uri = CAST(x'2fff00fe' AS TEXT)"),
     "a journal that deletes": _with_file(f"{DATABASE}-journal", b"x" * 600 + SUPER_JOURNAL),
-    "two roots": _two_roots,
 }
 REPORTED: dict[str, Maker] = {
     place: (lambda folder, place=place: database_record(folder / "mlruns", place))

@@ -67,7 +67,7 @@ def _moved(kind: str, factory: pytest.TempPathFactory) -> Path:
             patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
             if kind == "sqlite":
                 (mlruns / DATABASE).touch()
-                _write(mlruns, client_of(mlruns))
+                _write(mlruns, client_of(mlruns / DATABASE))
             else:
                 _write(mlruns, MlflowClient(mlruns.as_uri()))
         write_marker(mlruns)
@@ -111,7 +111,7 @@ def blank_record(folder: Path, factory: pytest.TempPathFactory) -> Path:
         made.mkdir()
         (made / DATABASE).touch()
         with chdir(made.parent):
-            client_of(made)
+            client_of(made / DATABASE)
         _made["blank"] = made
     mlruns = folder / "mlruns"
     mlruns.mkdir(parents=True)

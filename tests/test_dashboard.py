@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_links_name_the_runs(dashboard: Dashboard) -> None:
 
 def test_the_server_leaves_nothing_behind(record: Path, dashboard: Dashboard) -> None:
     names = {path.name for path in record.iterdir()}
-    assert names == {DATABASE, f"{DATABASE}.bak", "mlruns.json", "artifacts"}
+    assert names == {DATABASE, "mlruns.json", "artifacts"}
 
 
 def test_a_moved_record_is_refused(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -73,20 +73,27 @@ def test_a_moved_record_is_refused(tmp_path: Path, tmp_path_factory: pytest.Temp
         open_dashboard(moved)
 
 
-def test_a_server_that_fails_shows_its_log_and_leaves_nothing(record: Path, tmp_path: Path) -> None:
+def test_a_newer_database_gets_one_sentence(record: Path, tmp_path: Path) -> None:
     newer = fix_paths(shutil.copytree(record, tmp_path / "mlruns")).root
     with closing(sqlite3.connect(newer / DATABASE)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'from the future'")
-    with pytest.raises(RuntimeError, match="written by a newer MLflow") as failed:
-        open_dashboard(newer)
-    assert "from the future" in str(failed.value)
+    for opening in (open_dashboard, repair_if_needed):
+        with pytest.raises(Refused, match=r"newer MLflow than the one installed here \(schema from the future\)"):
+            opening(newer)
+    assert {path.name for path in newer.iterdir()} == {DATABASE, "mlruns.json", "artifacts"} | {"repair-1.undo.zip"}
+
+
+def test_a_server_that_fails_shows_its_log_and_leaves_nothing(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "store_uri", lambda _: "sqlite:////dev/null/mlflow.db")
+    with pytest.raises(RuntimeError, match="The MLflow server ended"):
+        open_dashboard(record)
 
 
 def test_ports_that_cannot_be_used(dashboard: Dashboard) -> None:
-    with pytest.raises(ValueError, match="browsers block port 6000"):
+    with pytest.raises(Refused, match="browsers block port 6000"):
         tools._free_port(6000)
     port = int(dashboard.url.rpartition(":")[2])
-    with pytest.raises(ValueError, match="is taken by another program"):
+    with pytest.raises(Refused, match="is taken by another program"):
         tools._free_port(port)
 
 
@@ -102,31 +109,37 @@ def test_which_record(
     monkeypatch: pytest.MonkeyPatch, record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py"])
-    assert vars(arguments()) == {"source": None, "anyway": False} and chosen_record(None, record) == record
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    assert vars(arguments()) == {"source": None, "maps": [], "browser": True} and chosen_record(None, record) == record
     monkeypatch.setattr(tools, "demonstration", lambda folder: folder / "demonstration")
     assert chosen_record(None, tmp_path / "mlruns").name == "demonstration"
     assert "invented numbers" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py", "some/mlruns.zip", "--anyway"])
-    assert arguments().anyway and chosen_record(arguments().source, record) == Path("some/mlruns.zip")
+    monkeypatch.setattr(sys, "argv", ["mlflow_dashboard.py", "some/mlruns.zip", "--no-browser"])
+    assert not arguments().browser and chosen_record(arguments().source, record) == Path("some/mlruns.zip")
+    assert sys.excepthook is tools._say
     monkeypatch.setattr(tools, "in_notebook", lambda: True)  # there, the arguments are the kernel's
     assert arguments().source is None
 
 
-def test_a_record_that_is_not_whole_opens_only_when_told_and_one_that_names_other_places_never(
+def test_a_record_that_is_not_whole_is_shown_and_one_that_names_files_of_this_machine_never(
     record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Dashboard, "__init__", lambda dashboard, root, port: None)
+    monkeypatch.setattr(Dashboard, "__init__", lambda dashboard, record, port: None)
     monkeypatch.setattr(Dashboard, "wait_until_it_answers", lambda dashboard: None)
     copy = fix_paths(shutil.copytree(record, tmp_path / "mlruns")).root
     shutil.rmtree(copy / "artifacts")
-    (copy / "artifacts").mkdir()
-    with pytest.raises(Refused, match="say --anyway.*\\n[^$]*no run has artifacts here"):
-        open_dashboard(copy)
-    assert isinstance(open_dashboard(copy, anyway=True), Dashboard)
-    with closing(sqlite3.connect(copy / DATABASE)) as connection, connection:
-        connection.execute("UPDATE runs SET artifact_uri = 'file:///etc'")
-    with pytest.raises(Refused, match="which its dashboard would open:\\n[^$]*'file:///etc'"):
-        open_dashboard(copy, anyway=True)
+    assert "no run has artifacts here" in tools.brief(repair_if_needed(copy))
+    assert isinstance(open_dashboard(copy), Dashboard)
+    for nowhere in ("file:///no/such/place/artifacts", "/kaggle/working/elsewhere"):
+        with closing(sqlite3.connect(copy / DATABASE)) as connection, connection:
+            connection.execute("UPDATE runs SET artifact_uri = ?", (nowhere,))
+        assert isinstance(open_dashboard(copy), Dashboard)
+    for place in ("file:///etc", "../../../etc", str(tmp_path)):
+        with closing(sqlite3.connect(copy / DATABASE)) as connection, connection:
+            connection.execute("UPDATE runs SET artifact_uri = ?", (place,))
+        with pytest.raises(Refused, match="which its dashboard would open.*--map OLD=NEW"):
+            open_dashboard(copy)
+    assert isinstance(open_dashboard(copy, maps=[(str(tmp_path), str(tmp_path))]), Dashboard)
 
 
 def test_a_portable_record_opens_at_every_place(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -159,16 +172,28 @@ def test_the_script_on_kaggle_shows_the_table_of_a_zip(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "mlruns.zip"]
 
 
+@pytest.mark.parametrize("maker", [sqlite_record, file_store])
 def test_the_same_zip_can_be_opened_again_but_not_over_another_record(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture
+    maker: Callable, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    shutil.copy(sqlite_record(tmp_path_factory) / "mlruns.zip", tmp_path)
+    shutil.copy(maker(tmp_path_factory) / "mlruns.zip", tmp_path)
     first = repair_if_needed(tmp_path / "mlruns.zip")
-    assert first.changed and not repair_if_needed(tmp_path / "mlruns.zip").changed
-    assert "unpacked already" in capsys.readouterr().out
-    next(path for path in (tmp_path / "mlruns" / "artifacts").rglob("*") if path.is_file()).unlink()
+    again = repair_if_needed(tmp_path / "mlruns.zip")
+    assert first.changed and not again.changed and "unpacked already" in tools.brief(again)
+    (tmp_path / "mlruns" / "mlruns.json").unlink()
     with pytest.raises(Refused, match="there already"):
         repair_if_needed(tmp_path / "mlruns.zip")
+
+
+def test_a_refusal_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "nothing.zip").write_bytes(b"no zip")
+    script = ROOT / "notebooks" / "mlflow_dashboard.py"
+    for name in ("nothing.zip", "nowhere", "."):
+        done = subprocess.run([sys.executable, str(script), name], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.startswith("Refused: ") and "Traceback" not in done.stderr
+    with pytest.raises(Refused) as refused:
+        fix_paths(tmp_path)
+    assert refused.value._render_traceback_() == [f"Refused: {refused.value}"]
 
 
 def test_artifacts_of_a_run_are_listed_by_folder(record: Path) -> None:

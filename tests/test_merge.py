@@ -185,20 +185,26 @@ def test_another_schema_is_refused(sessions, own: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(own / DATABASE)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'of another version'")
     before, there = dump(own), files(own)
-    with pytest.raises(Refused, match=r"different versions of MLflow .*of another version.*mlflow db upgrade"):
+    with pytest.raises(Refused, match=r"newer MLflow than the one installed here \(schema of another version\)"):
         merge(sessions["first"][0], own)
     assert dump(own) == before and files(own) == there
 
 
-def test_a_file_store_is_refused(sessions, tmp_path: Path, tmp_path_factory) -> None:
+def test_a_file_store_is_brought_and_takes_none(sessions, tmp_path: Path, tmp_path_factory) -> None:
     store = file_store(tmp_path_factory)
-    for source in (store / "mlruns.zip", store / "mlruns"):
-        with pytest.raises(Refused, match=r"file store.*fixed_paths.py .* --to-sqlite"):
-            merge(source, tmp_path / "new")
+    for number, source in enumerate((store / "mlruns.zip", store / "mlruns")):
+        before = files(store)
+        target = tmp_path / f"new {number}"
+        report = merge(source, target)
+        assert list(report.brought.values()) == ["kept"] and "a database was made of the file store" in str(report)
+        client = client_of(target)
+        (run,) = client.search_runs([client.get_experiment_by_name("captcha-ocr").experiment_id])
+        assert [file.path for file in client.list_artifacts(run.info.run_id, "model")][1] == "model/model_weights.pth"
+        assert files(store) == before
     shutil.copytree(store / "mlruns", tmp_path / "store")
+    fix_paths(tmp_path / "store")
     with pytest.raises(Refused, match=r"file store.*fixed_paths.py .* --to-sqlite"):
         merge(sessions["first"][0], tmp_path / "store")
-    assert not (tmp_path / "new").exists()
 
 
 def test_a_deleted_experiment_is_refused_by_name(sessions, own: Path) -> None:

@@ -1,5 +1,6 @@
 """What holds of every repair, whatever the folders are called: with names that hypothesis makes up."""
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -7,11 +8,11 @@ from contextlib import closing
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlruns_tools.fixed_paths import DATABASE, SERVED, _Map, _quoted, _scalar, _steps, fix_paths
-from tests.hostile import EXPERIMENT, RUN
+from mlruns_tools.fixed_paths import DATABASE, SERVED, Record, Store, _Entry, _Map, _quoted, _scalar, _steps, fix_paths
+from tests.hostile import EXPERIMENT, RUN, experiment_meta, run_meta
 from tests.test_fixed_paths import everything
 
 LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters='/\\:*?"<>|')
@@ -30,11 +31,9 @@ def record(mlruns: Path, old: str, others: list[str]) -> Path:
     for folder in (mlruns / "artifacts" / RUN / "artifacts", mlruns / EXPERIMENT / RUN / "artifacts"):
         folder.mkdir(parents=True)
         (folder / "meta.yaml").write_text(f"artifact_uri: {old}")
-    (mlruns / EXPERIMENT / "meta.yaml").write_text(
-        f"artifact_location: {_quoted(f'{old}/{EXPERIMENT}')}\nexperiment_id: '{EXPERIMENT}'\n", encoding="utf-8"
-    )
+    (mlruns / EXPERIMENT / "meta.yaml").write_text(experiment_meta(_quoted(f"{old}/{EXPERIMENT}")), encoding="utf-8")
     location = _quoted(f"{old}/{EXPERIMENT}/{RUN}/artifacts")
-    (mlruns / EXPERIMENT / RUN / "meta.yaml").write_text(f"artifact_uri: {location}\nrun_id: {RUN}\n", encoding="utf-8")
+    (mlruns / EXPERIMENT / RUN / "meta.yaml").write_text(run_meta(location), encoding="utf-8")
     with closing(sqlite3.connect(mlruns / DATABASE)) as connection, connection:
         connection.execute("CREATE TABLE experiments (experiment_id INTEGER, artifact_location TEXT)")
         connection.execute("CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT)")
@@ -91,18 +90,24 @@ def test_moved_and_repaired(old: list[str], new: list[str], others: list[str], s
 def test_windows(folders: list[str], drive: str, inside: list[str], to: list[str]) -> None:
     """A record written on one Windows path and read at another, with the uris that Windows makes."""
     old, root = PureWindowsPath(f"{drive}:/", *folders), PureWindowsPath("D:/", *to, "mlruns")
-    places = _Map(Path("/nowhere"), root, [str(old)])
+    if os.name != "nt":  # the present place is then of this machine
+        root = Path("/home", *to, "mlruns")
+    places = _Map(Record([Store(root, root, frozenset())], [root]), root, root, [(str(old), str(root))])
     wanted = root.joinpath(*inside).as_uri()
     location = old.joinpath(*inside)
-    assume(not location.is_relative_to(root))
+
+    def moved(text: str) -> str | None:
+        path = places.decide(_Entry("runs", "x", text, root, ("", 0)))
+        return path and places.uri(path, portable=False)
+
     for text in (str(location), location.as_posix(), location.as_uri(), f"file:///{location.as_posix()}"):
         if text.startswith("file:") and unquote(text) != text and location.as_uri() != text:
             continue
-        assert places.new(text) == wanted, text
-    assert places.new(wanted) == wanted
+        assert moved(text) == wanted, text
+    assert moved(wanted) == wanted
     other = "".join(letter.swapcase() if letter.isascii() else letter for letter in str(old))
-    assert places.new(f"{other}/x") == root.joinpath("x").as_uri()  # Windows does not tell cases apart
-    assert places.new(r"\\server\share\x") is None
+    assert moved(f"{other}/x") == root.joinpath("x").as_uri()  # Windows does not tell cases apart
+    assert moved(r"\\server\share\x") is None
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1))
@@ -116,10 +121,11 @@ def test_what_is_quoted_is_read_back(text: str) -> None:
 def test_no_location_leads_out(text: str) -> None:
     """Whatever a record says, what is rewritten lies below its root."""
     root = Path("/home/u/mlruns")
-    places = _Map(root, root, ["/kaggle/working/mlruns"], portable=True)
+    record = Record([Store(root, root, frozenset())], [root])
+    places = _Map(record, root, root, [("/kaggle/working/mlruns", str(root))])
     for location in (text, f"/kaggle/working/mlruns/{text}", f"file:///kaggle/working/mlruns/{text}", SERVED + text):
-        for portable in (None, True, False):
-            new = places.new(location, portable)
-            if new not in (None, location):
-                steps = _steps(new[len(SERVED) :] if new.startswith(SERVED) else new) or ()
-                assert new.startswith((root.as_uri(), SERVED)) and ".." not in steps
+        path = places.decide(_Entry("runs", "x", location, root, ("", 0)))
+        for portable in (True, False) if path else ():
+            new = places.uri(path, portable)
+            assert new.startswith((root.as_uri(), SERVED))
+            assert ".." not in _steps(new)

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlruns_tools.fixed_paths import DATABASE, fix_paths
+from tests.hostile import experiment_meta, run_meta
 
 OLD = "file:///kaggle/working/mlruns"
 EXPERIMENT = "123456789012345678"
@@ -43,14 +44,15 @@ def make_file_store(mlruns: Path, runs: int) -> Path:
     experiment = mlruns / EXPERIMENT
     experiment.mkdir(parents=True)
     location = f"{OLD}/{EXPERIMENT}"
-    values = f"experiment_id: '{EXPERIMENT}'\nlifecycle_stage: active\nname: captchas\n"
-    (experiment / "meta.yaml").write_text(f"artifact_location: {location}\n{values}")
+    (experiment / "meta.yaml").write_text(experiment_meta(location, EXPERIMENT))
     for i in (run_id(number) for number in range(runs)):
         _make_artifact(experiment / i / "artifacts")
         (experiment / i / "params").mkdir()
         (experiment / i / "params" / "recipe").write_text("conv_ctc")
-        values = f"experiment_id: '{EXPERIMENT}'\nrun_id: {i}\nrun_name: run\nstart_time: 0\nstatus: 3\n"
-        (experiment / i / "meta.yaml").write_text(f"artifact_uri: {location}/{i}/artifacts\n{values}")
+        (experiment / i / "metrics").mkdir()
+        points = "".join(f"{1700000000000 + step} {1 / (1 + step)} {step}\n" for step in range(10))
+        (experiment / i / "metrics" / "val_loss").write_text(points)
+        (experiment / i / "meta.yaml").write_text(run_meta(f"{location}/{i}/artifacts", i, EXPERIMENT))
     return mlruns
 
 

@@ -1,0 +1,238 @@
+"""Databases as the installed MLflow wants them: made from a file store, or brought up from an older MLflow's schema.
+
+MLflow itself does the work, in a process of its own; what it makes is counted before it is believed.
+"""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from mlruns_tools.fixed_paths import (
+    COLUMNS,
+    DATABASE,
+    Refused,
+    Report,
+    _connect,
+    _Files,
+    _folders,
+    fix_paths,
+    look,
+)
+
+ENVIRONMENT = {"PYTHONUTF8": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
+# fmt: off
+HEADS = {  # schemas at which a release of MLflow stood: the first such release
+    "90e64c465722": "1.0", "181f10493468": "1.1", "7ac759974ad8": "1.2", "89d4b8295536": "1.3", "2b4d017a5e9b": "1.4",
+    "cfd24bdc0731": "1.5", "0a8213491aaa": "1.6", "27a6a02d2cf1": "1.10", "84291f40a231": "1.11",
+    "a8c4a736bde6": "1.13", "39d1c3be5f05": "1.15", "c48cb773bb87": "1.16", "bd07f7e963c5": "1.25",
+    "cc1f77228345": "1.28", "97727af70f4d": "1.29", "3500859a5d39": "2.3", "7f2a7d5fae7d": "2.4",
+    "acf3f17fdcc7": "2.8", "867495a8f9d4": "2.13", "5b0e9adcef9c": "2.13", "4465047574b1": "2.15",
+    "f5a4f2784254": "2.17", "0584bdc529eb": "2.18", "6953534de441": "3.0", "bda7b8c39065": "3.0",
+    "770bee3ae1dd": "3.2", "1a0cddfcaa16": "3.3", "71994744cf8e": "3.4", "bf29a5ff90ea": "3.5", "1bd49d398cd23": "3.8",
+    "d3e4f5a6b7c8": "3.9", "1b5f0d9ad7c1": "3.10", "c3d6457b6d8a": "3.11", "7d34483879f0": "3.12",
+    "da6fb0208061": "3.13", "b7e4c1a90f23": "3.14", "6f8d9c3b2a1e": "3.15", "b7e2c1a4d9f3": "3.16",
+    "dc11669786a5": "3.17", "f4a9b2c7d1e6": "3.18",
+}
+# fmt: on
+TABLES = {
+    "logged models": "logged_models",
+    "model versions": "model_versions",
+    "registered models": "registered_models",
+}
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A consistent copy through SQLite's backup, right even while another program writes."""
+    part = target.with_name(target.name + ".part")
+    for path in (part, part.with_name(part.name + "-journal")):  # of an interrupted copy, or links laid there
+        path.unlink(missing_ok=True)
+    with closing(_connect(source)) as here, closing(sqlite3.connect(part)) as there:
+        here.backup(there)
+        there.execute("PRAGMA journal_mode = DELETE")
+    os.replace(part, target)
+
+
+def to_sqlite(
+    source: Path | str,
+    to: Path | str | None = None,
+    old: str | None = None,
+    dry_run: bool = False,
+    portable: bool | None = None,
+    maps: Sequence[tuple[str, str]] = (),
+) -> Report:
+    """Repair a record and, if it is a file store, give it a database: `mlflow.db` in the record's folder.
+
+    MLflow reads the database from then on, where it is; artifacts stay where they are, and so do the files that were
+    the store. Arguments as of `fix_paths`. Needs MLflow; raises Refused, with nothing changed but the repair, when
+    `mlflow migrate-filestore` fails or loses anything.
+    """
+    report = fix_paths(source, to, old, dry_run, portable, maps)
+    if dry_run:
+        report.notes += [f"Then {DATABASE} would be made, if the record is a file store."]
+        return report
+    store = look(report.source).stores[0]
+    if store.is_database:
+        report.notes.append("It is in SQLite already.")
+        return report
+    if os.path.lexists(store.path / DATABASE):
+        raise Refused(f"{store.path / DATABASE} is in the way and holds no run. Move it, then try again.")
+    with tempfile.TemporaryDirectory() as folder:
+        made = database_of_files(store.path, Path(folder))
+        copy_database(Path(folder) / DATABASE, store.path / DATABASE)
+    again = fix_paths(report.source)
+    again.copy, again.notes = report.copy, report.notes
+    counts = ", ".join(f"{count} {table}" for table, count in made.items())
+    kept = "They are still there, and are counted and repaired as well."
+    again.notes.append(f"{DATABASE} was made from files: {counts}. {kept}")
+    return again
+
+
+def database_of_files(store: Path, folder: Path) -> Counter[str]:
+    """Make `folder/mlflow.db` of a file store, which is only read; returns the number of rows of each kind.
+
+    Raises Refused where MLflow fails at it, or the database would hold less than the files.
+    """
+    copy = folder / "mlruns"
+    counts = _copy_metadata(store, copy)
+    done = _mlflow("migrate-filestore", "--source", folder, "--target", _uri(folder / DATABASE), "--no-progress")
+    if done.returncode:
+        raise Refused(f"{store} stays a file store: mlflow migrate-filestore failed ({_cause(done)}).")
+    with closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+        made = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in counts}
+        if lost := {table: (counts[table], made[table]) for table in counts if made[table] != counts[table]}:
+            raise Refused(f"{store} stays a file store: in files and in the database differ {lost}.")
+        for trash in _folders(store / ".trash"):  # a database leaves deleted experiments where they are
+            query = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
+            (location,) = connection.execute(query, (trash.name,)).fetchone() or ("",)
+            if location.endswith(f"/{trash.name}"):
+                moved = f"{location[: -len(trash.name)]}.trash/{trash.name}"
+                for _, table, column, _, _, condition in COLUMNS:
+                    update = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE ({condition})"
+                    update += f" AND ({column} = ? OR substr({column}, 1, ?) = ?)"
+                    below = location + "/"
+                    connection.execute(update, (moved, len(location) + 1, location, len(below), below))
+    return counts
+
+
+def _copy_metadata(root: Path, copy: Path) -> Counter[str]:
+    """Copy what MLflow can read of a file store, without artifacts and links, each metric once; count it."""
+    files = _Files(root)
+    readable = {path.parent for path in files.read}
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        here = Path(folder)
+        if here == root:
+            known = {path.name for path in readable if path.parent == root} | {"models", ".trash"}
+            return [name for name in names if name not in known]
+        holder = "meta.yaml" in names or here.parent.name == "traces"
+        left = {name for name in names if (holder and name == "artifacts") or (here / name).is_symlink()}
+        return [*left, *(name for name in names if here / name in files.aside or _unread(here / name, readable))]
+
+    shutil.copytree(root, copy, ignore=left_out)
+    counts: Counter[str] = Counter()
+    for file, (kind, text) in files.read.items():
+        if kind == "traces":
+            continue
+        path = copy / file.relative_to(root)
+        counts[TABLES.get(kind, kind)] += 1
+        if file in files.edited:
+            path.write_text(text, encoding="utf-8")
+        if kind in ("runs", "logged models"):  # MLflow writes a run's metrics twice when a model was logged in it
+            for file in [file for file in (path.parent / "metrics").rglob("*") if file.is_file()]:
+                lines = file.read_text(encoding="utf-8").splitlines()
+                once = dict.fromkeys(tuple(line.split()[: 3 if kind == "runs" else None]) for line in lines)
+                file.write_text("".join(" ".join(line) + "\n" for line in once), encoding="utf-8")
+                counts["metrics"] += len(once) * (kind == "runs")
+        for name in ("metrics", "params", "artifacts") if kind == "runs" else ():
+            (path.parent / name).mkdir(exist_ok=True)
+        for table in ("params", "tags") if kind == "runs" else ():
+            counts[table] += sum(file.is_file() for file in (path.parent / table).rglob("*"))
+    return counts
+
+
+def _unread(path: Path, readable: set[Path]) -> bool:
+    """Whether a folder has a `meta.yaml` that MLflow cannot read."""
+    return path not in readable and (path / "meta.yaml").is_file() and path.parent.name not in ("inputs", "datasets")
+
+
+def upgrade(database: Path, name: Path | None = None) -> str | None:
+    """Bring a database to the installed MLflow's schema; returns a sentence where it was of an older one.
+
+    Give a copy (of the one with that `name`): an older MLflow cannot read it afterwards. Raises Refused for one of a newer
+    MLflow, or without MLflow.
+    """
+    before = revision(database)
+    done = _mlflow("db", "upgrade", _uri(database))
+    if done.returncode:
+        raise Refused(
+            newer(before, name or database) if "Can't locate" in done.stderr else f"{database}: {_cause(done)}"
+        )
+    after = revision(database)
+    return None if before == after else f"was of {release(before)}, brought to {release(after)}"
+
+
+def upgrade_kept(database: Path) -> str | None:
+    """`upgrade`, done in a copy and put in place; the database as it was stays beside it. A sentence where it was older."""
+    part, copies = database.with_name(f"{database.name}.upgrade"), (f"{n}." * (n > 1) for n in range(1, 10**6))
+    kept = next(path for n in copies if not os.path.lexists(path := database.with_name(f"{database.name}.{n}bak")))
+    copy_database(database, part)
+    try:
+        if told := upgrade(part, database):
+            copy_database(database, kept)
+            os.replace(part, database)
+            return f"{database.name} {told}; as it was: {kept.name}"
+    finally:
+        part.unlink(missing_ok=True)
+    return None
+
+
+def newer(found: str, database: Path) -> str:
+    """The sentence on a database that the installed MLflow cannot read."""
+    wanted = "the MLflow that wrote it, or a later one: pip install --upgrade mlflow"
+    if found in HEADS:
+        wanted = f"MLflow {HEADS[found]} or later: pip install 'mlflow>={HEADS[found]}'"
+    return f"{database} was written by a newer MLflow than the one installed here (schema {found}). It needs {wanted}"
+
+
+def revision(database: Path) -> str:
+    """The schema's name in MLflow's migrations."""
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            return next((str(row[0]) for row in connection.execute("SELECT version_num FROM alembic_version")), "")
+        except sqlite3.OperationalError as error:
+            raise Refused(f"{database} is no database of MLflow's ({error}).") from error
+
+
+def release(found: str) -> str:
+    return f"MLflow {HEADS[found]}" if found in HEADS else f"schema {found}"
+
+
+def head() -> str:
+    """The schema of the installed MLflow."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return _get_latest_schema_revision()
+
+
+def _uri(database: Path) -> str:
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=database.as_posix()).render_as_string()
+
+
+def _mlflow(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlflow", *map(str, arguments)]
+    settings = {"text": True, "encoding": "utf-8", "errors": "replace", "env": os.environ | ENVIRONMENT}
+    return subprocess.run(command, capture_output=True, **settings)
+
+
+def _cause(done: subprocess.CompletedProcess[str]) -> str:
+    lines = done.stderr.splitlines()
+    return next((line for line in reversed(lines) if "Error" in line or "mlflow" in line), "is MLflow installed?")

@@ -1,0 +1,79 @@
+"""Take the last repair of a record back, byte by byte: `python mlruns_tools/fixed_paths.py RECORD --undo`.
+
+Before a repair changes a file, it puts it as it is into `repair-1.undo.zip` in the record's folder, with a list of what else
+it is about to do; without this file, what lies below `files/` in that zip can be put back by hand.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+from mlruns_tools.fixed_paths import COPY, MARKER, UNSOUND, Refused, _leads_out, _opened, _replace, look
+
+
+def undo(source: Path | str) -> list[str]:
+    """Take the last repair of a record back: its files as they were, byte by byte. Returns their names.
+
+    Raises Refused, with nothing changed, where no copy is, or a file has changed since.
+    """
+    record = look(source)
+    copies = [path for path in record.root.iterdir() if COPY.fullmatch(path.name) and path.is_file()]
+    if not copies:
+        raise Refused(f"{record.root} holds no copy that a repair left (repair-1.undo.zip).")
+    last = max(copies, key=lambda path: int(COPY.fullmatch(path.name)[1]))
+    places = [*record.bases, *(base.with_name(base.name + ".set-aside") for base in record.bases)]
+    databases = {store.path for store in record.stores if store.is_database}
+
+    def path_of(name: str) -> Path:
+        path = Path(os.path.normpath(record.root / name))
+        inside = any(path != place and path.is_relative_to(place) for place in places) or path in databases
+        if not inside or _leads_out(path.parent, path.parent.parent):
+            raise Refused(f"{last} speaks of {name!r}, which is no file of this record.")
+        return path
+
+    with _opened(last) as archive:
+        try:
+            told = json.loads(archive.read("undo.json"))
+            before = {name[6:]: archive.read(name) for name in archive.namelist() if name.startswith("files/")}
+            for name in before:
+                _check_same(path_of(name), name, before[name], told)
+            moved = [(path_of(here), path_of(there)) for here, there in told["moved"]]
+            gone = [path_of(name) for name in told["new"]]
+            made = [path_of(name) for name in told["made"]]
+        except (*UNSOUND, KeyError, TypeError) as error:
+            raise Refused(f"{last} is no copy that a repair left ({error!r}).") from error
+    for name, data in before.items():
+        _replace(path_of(name), data)
+    for here, there in moved:
+        if there.exists():
+            if here.name == ".git" and here.is_file():
+                here.unlink()
+            shutil.move(there, here)
+            with suppress(OSError):  # not empty
+                for parent in there.relative_to(there.parents[len(there.parts) - 2]).parents:
+                    if ".set-aside" in str(parent):
+                        (there.parents[len(there.parts) - 2] / parent).rmdir()
+    for path in gone:
+        path.unlink(missing_ok=True)
+    for folder in made:
+        with suppress(OSError):  # used since, or gone
+            folder.rmdir()
+    last.unlink()
+    return [*before, *told["made"], *(here for here, _ in told["moved"])]
+
+
+def _check_same(path: Path, name: str, before: bytes, told: dict) -> None:
+    """Raises Refused where the file is neither as it was nor as the repair left it."""
+    now = path.read_bytes() if path.is_file() else b""
+    if path.name == MARKER or now == before:
+        return
+    if name in told["databases"]:  # SQLite counts its commits in the first page; a repair is one
+        counts = [int.from_bytes(data[24:28], "big") for data in (before, now)]
+        same = counts[1] == (counts[0] + 1) % 2**32 and before[18:20] == now[18:20] == b"\1\1"
+    else:
+        same = zlib.crc32(now) == told["files"][name]
+    if not same:
+        raise Refused(f"{path} has changed since the repair, which going back would lose. Nothing was changed.")
