@@ -47,6 +47,7 @@ MARKER = "mlruns.json"  # in the record's folder: the root its locations were wr
 DATABASE = "mlflow.db"
 SUFFIXES = (".db", ".sqlite", ".sqlite3", ".db3")  # of files that may be a database of MLflow's
 SERVER = "mlartifacts"  # the folder in which `mlflow server` keeps artifacts
+ASIDE = ".set-aside"  # ends the name of the folder beside a file store for what MLflow cannot read on with
 COPY = re.compile(r"repair-(\d+)\.undo\.zip")  # in the record's folder: what a repair changed, as it was before
 PATIENCE = 5  # seconds to wait for a database that another program is writing
 PREFIX, WHOLE = ".mlruns-", ".mlruns-whole-"  # of the folder that a zip is unpacked into, beside its last place
@@ -88,9 +89,10 @@ ID = re.compile(
 ALONE = ("experiments", "workspaces")  # kinds without files of their own
 RESERVED = ("tags", "datasets", "traces", "models")  # folders of an experiment that are no runs
 NEEDED = ("metrics", "params", "artifacts")  # folders without which MLflow finds no run
+NAME = re.compile(r"[/\w.\- :]+")  # of a metric, parameter or tag
 KEY = re.compile(r"([A-Za-z_]\w*):(?=[ \r\n]|$) ?")  # begins a line of meta.yaml
 PLAIN = re.compile(r"(?:file:)?[A-Za-z0-9/.][\w/.%+-]*")  # a value that stands for itself
-CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROL = re.compile("[\\0-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\x85\\u2028\\u2029]|\\r(?!\\n)")
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|-?inf"
 METRICS = re.compile(rf"(?:-?\d+ (?:{NUMBER})(?: -?\d+)?\n)+".encode())  # is quickly seen to be right
 POINTER = "is a Git LFS pointer, not the file. Fetch it first: git lfs pull"
@@ -226,15 +228,20 @@ def is_portable(mlruns: Path) -> bool:
 
 
 def write_marker(
-    mlruns: Path, root: Path | str | None = None, portable: bool = False, source: str | None = None
+    mlruns: Path,
+    root: Path | str | None = None,
+    portable: bool = False,
+    source: str | None = None,
+    beside: bool = False,
 ) -> None:
     """Note that the record's locations are written at its present place (or at `root`, where it is about to go).
 
-    `source` tells the zip that it came from, by which it is known when that is opened again.
+    `source` tells the zip that it came from, by which it is known when that is opened again; `beside` that a database
+    beside the folder is part of it.
     """
     source = source or _marker(mlruns).get("source")
     values = {"root": os.path.abspath(root or mlruns)} | ({"portable": True} if portable else {})
-    values |= {"source": source} if isinstance(source, str) else {}
+    values |= ({"source": source} if isinstance(source, str) else {}) | ({"beside": True} if beside else {})
     _replace(Path(mlruns) / MARKER, json.dumps(values, indent=1).encode() + b"\n")
 
 
@@ -291,11 +298,13 @@ def look(source: Path | str) -> Record:
         source = source.parent
     folders, within = list(_walk(source)), source.name in ("mlruns", SERVER)
     databases = [path for folder in folders for path in _databases(folder)]
-    if within and not (read_marker(source) and source / DATABASE in databases):
+    if within and (not read_marker(source) or _marker(source).get("beside") or source / DATABASE not in databases):
         databases += [path for path in _databases(source.parent) if path not in databases]
     stores = [_store(path) for path in (databases if named == source else [named])]
     stores += [Store(f, f, frozenset(_run_ids(f))) for f in folders if named == source and _is_file_store(f)]
     known = [store for store in stores if store.revision is not None or not store.is_database]
+    if not known:  # a file store of which nothing is left that MLflow can read
+        known = [Store(f, f, frozenset()) for f in folders if read_marker(f) or any(map(COPY.fullmatch, _names(f)))]
     stores = sorted(known or stores, key=lambda store: (-len(store.ids), not store.is_database))
     if not stores:
         there = "is no folder" if not source.is_dir() else "holds none"
@@ -322,6 +331,7 @@ def _walk(top: Path) -> Iterator[Path]:
         only = ("mlruns", SERVER) if inside and _is_file_store(folder) else None
         for path in _folders(folder) if inside else ():
             no = path.name in passed or path.name[:1] == "." or path.name.isdigit() or LONG_ID.fullmatch(path.name)
+            no = no or path.name.endswith(ASIDE)
             if not no and not path.is_symlink() and (only is None or path.name in only):
                 ahead.append((path, depth + 1))
 
@@ -339,6 +349,12 @@ def _folders(parent: Path) -> list[Path]:
     """The folders inside, in order; a link counts as what it leads to."""
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(parent) as found:
         return [parent / name for name in sorted(entry.name for entry in found if entry.is_dir())]
+    return []
+
+
+def _names(folder: Path) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(folder)
     return []
 
 
@@ -489,7 +505,10 @@ class _Entry:
 class _Map:
     """Decides where each location leads, by the three sentences at the top of this file. Places here are `str`, for speed."""
 
-    def __init__(self, record: Record, place: Path, life: Path, said: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, record: Record, place: Path, life: Path, said: Sequence[tuple[str, str]] = (), lost: Iterable[Path] = ()
+    ) -> None:
+        self.lost = set(map(str, lost))  # folders that will be made
         self.bases, self.place, self.life = [str(base) for base in record.bases], str(place), str(life)
         self.said = {_key(_steps(old)): os.path.abspath(new) for old, new in said}
         self.known: dict[tuple[str, ...], str] = {}  # an old root → its place here
@@ -605,11 +624,11 @@ class _Map:
         if found or (not inside and self.holds(here)):
             return found
         if any(key[:end] in self.stay for end in range(length + 1, len(steps) + 1)):
-            root = ""
-        if not os.path.isdir(root):  # no files anywhere: what is left to go by
+            return None
+        if root not in self.lost and not os.path.isdir(root):  # no files anywhere: what is left to go by
             if not inside and os.path.isdir(here):
                 return root or None
-            empty = (path for path in self._candidates(steps) if os.path.isdir(path))
+            empty = (path for path in self._candidates(steps) if path in self.lost or os.path.isdir(path))
             empty = (path for path in empty if not os.path.exists(os.path.join(path, "meta.yaml")))
             if entry.kind not in ALONE and (path := next(empty, None)):
                 return path
@@ -657,6 +676,7 @@ class _Broken(ValueError):
 
 _LETTERS = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
 _LETTERS |= {"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"}
+LETTER = r'\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|[0abtnvfre "/\\N_LP\t\r\n])'
 
 
 def _fields(text: str) -> dict[str, tuple[int, int, str]]:
@@ -681,34 +701,41 @@ def _fields(text: str) -> dict[str, tuple[int, int, str]]:
             found[last][1] = place + len(line)
         place += len(line)
     if odd := CONTROL.search(text):
-        raise _Broken(f"it holds the control character {odd[0]!r}")
-    spans = {key: (start, start + len(text[start:end].rstrip())) for key, (start, end) in found.items()}
-    return {key: (start, end, _scalar(text[start:end].strip())) for key, (start, end) in spans.items()}
+        raise (_Broken if odd[0] < " " and odd[0] != "\r" else ValueError)(f"it holds the control character {odd[0]!r}")
+    spans = {key: (start, start + len(text[start:end].rstrip(" \t\r\n"))) for key, (start, end) in found.items()}
+    return {key: (start, end, _scalar(text[start:end])) for key, (start, end) in spans.items()}
 
 
-def _scalar(raw: str) -> str:
+def _scalar(text: str) -> str:
     """The text of a YAML scalar as MLflow's dumper writes it; "" for nothing, lists and mappings."""
+    raw = text.strip(" \t\r\n")
 
     def fold(text: str) -> str:
         return re.sub(r"[ \t]*\r?\n((?:[ \t]*\r?\n)*)[ \t]*", lambda m: "\n" * m[1].count("\n") or " ", text)
 
     def letter(match: re.Match[str]) -> str:
-        code = match[1]
-        return chr(int(code[1:], 16)) if code[0] in "xuU" and code[1:] else _LETTERS.get(code, code)
+        code = match[0][1:]
+        return chr(int(code[1:], 16)) if code[1:] else _LETTERS.get(code, code)
 
     if PLAIN.fullmatch(raw) and raw != "null":
         return raw
-    if raw in ("", "''", "~", "null", "[]", "{}") or re.match("- |[A-Za-z_]+:\\s", raw):
+    if raw in ("", "''", "~", "null", "[]", "{}"):
         return ""
+    if re.match("-( |$)|[A-Za-z_]+:(\\s|$)", raw):
+        if text.lstrip(" ")[:1] in "\r\n":
+            return ""  # a list or mapping, which begins in a line of its own
+        raise _Broken(f"{raw[:60]!r} begins no line of its own")
     if raw[0] in "'\"":
-        whole = re.compile(r"'(?:[^']|'')*'" if raw[0] == "'" else r'"(?:[^"\\]|\\.)*"', re.S)
+        whole = re.compile(r"'(?:[^']|'')*'" if raw[0] == "'" else rf'"(?:[^"\\]|{LETTER})*"', re.S)
         if not whole.fullmatch(raw):
             raise (ValueError if whole.match(raw) else _Broken)(f"{raw[:60]!r} is no text that MLflow writes")
         if raw[0] == "'":
             return fold(raw[1:-1]).replace("''", "'")
+        if re.search(r"\n[ \t]*\r?\n", raw):
+            raise ValueError(f"{raw[:60]!r} holds an empty line")
         joined = fold(re.sub(r"(?<!\\)((?:\\\\)*)\\\r?\n[ \t]*", r"\1", raw[1:-1]))
-        return re.sub(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", letter, joined, flags=re.S)
-    if raw[0] in "|>&*!%@`{}[]#,?" or re.search(r"\s#|:(\s|$)", raw):
+        return re.sub(LETTER, letter, joined, flags=re.S)
+    if raw[0] in "|>&*!%@`{}[]#," or re.search(r"\s#|:(\s|$)|^[?-](\s|$)", raw):
         raise ValueError(f"{raw[:60]!r} is no plain or quoted text")
     return fold(raw)
 
@@ -777,11 +804,17 @@ class _Files:
     def _experiment(self, folder: Path) -> None:
         runs = [run for run in self._folders(folder) if run.name not in RESERVED]
         values, name = self._meta("experiments", folder, folder.name), self._name(folder)
-        if values is None and (folder.name.isdigit() or any((run / "meta.yaml").is_file() for run in runs)):
+        strange = any(text.startswith(f"{name}/meta.yaml") for text in self.unknown)
+        if (
+            values is None
+            and not strange
+            and (folder.name.isdigit() or any((run / "meta.yaml").is_file() for run in runs))
+        ):
             self.problems.append(f"experiment {name} has no meta.yaml that MLflow can read")
         elif values is not None and values["experiment_id"] != folder.name:
             self.problems.append(f"experiment {name} calls itself {values['experiment_id']!r}: MLflow passes it over")
             values = None
+        self._values(folder / "tags")
         for run in runs:
             self._run(run, folder.name, values is not None)
         for path in self._folders(folder / "models"):
@@ -800,19 +833,38 @@ class _Files:
                 self.problems.append(f"run {self._name(run)} has no meta.yaml: MLflow does not find it")
             return
         self.runs += 1
-        if (values := self._meta("runs", run, run.name, experiment)) is None:
+        values = self._meta("runs", run, run.name, experiment)
+        self.lost += [run / name for name in NEEDED if name not in names and run / "meta.yaml" not in self.aside[-1:]]
+        if values is None:
             return
-        self.lost += [run / name for name in NEEDED if name not in names]
         usable = known and values.get("run_id") == run.name and values["experiment_id"] == experiment
         if known and not usable:
             who = f"{values.get('run_id')} of experiment {values['experiment_id']}"
             self.problems.append(f"run {self._name(run)} calls itself {who}: MLflow does not find it")
-        for here, _, files in os.walk(run / "metrics"):
-            for metric in (Path(here, name) for name in files):
-                if not _is_metric(metric.read_bytes()):
-                    self.aside.append(metric)
-                    self.problems.append(f"{self._name(metric)} is no metric that MLflow can read")
+            if values["experiment_id"] == experiment and not (run.parent / values.get("run_id", "")).is_dir():
+                self.aside.append(run / "meta.yaml")  # MLflow would look there, and fail for all
+        for kind in ("metrics", "params", "tags"):
+            self._values(run / kind) if kind in names else None
+        for folder in (path for kind in ("inputs", "outputs") if kind in names for path in (run / kind).iterdir()):
+            if not (folder / "meta.yaml").is_file():
+                self.aside.append(folder)
         self.usable += usable
+
+    def _values(self, folder: Path) -> None:
+        """What MLflow would stumble over among the files that are metrics, parameters or tags."""
+        for here, _, files in os.walk(folder):
+            for file in (Path(here, name) for name in files):
+                name = file.relative_to(folder).as_posix()
+                stray = any(step.startswith((".", "Thumbs.db", "desktop.ini")) for step in name.split("/"))
+                if (
+                    stray
+                    or not NAME.fullmatch(name)
+                    or (folder.name == "metrics" and not _is_metric(file.read_bytes()))
+                ):
+                    self.aside.append(file)
+                    self.problems += (
+                        [] if stray else [f"{self._name(file)} is none of the {folder.name} that MLflow can read"]
+                    )
 
     def _text(self, file: Path) -> str | None:
         if _leads_out(file, self.place):
@@ -945,11 +997,13 @@ def _repair(
             stores = [_Files(store.path) for store in record.stores if not store.is_database]
             entries = [entry for path, connection in opened.items() for entry in _entries_of(connection, path)]
             entries += [entry for files in stores for entry in files.entries]
-            places = _Map(record, place, life, said)
+            places = _Map(record, place, life, said, (folder for files in stores for folder in files.lost))
             places.learn(entries)
             todo = _sort(entries, places, stays, report)
             _check_said(said, entries)
             _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
+            for said in (report.notes, report.problems) if place != life else ():
+                said[:] = [text.replace(str(place), str(life)) for text in said]
             texts = _texts(todo, stores)
             if dry_run:
                 return report
@@ -969,7 +1023,7 @@ def _repair(
     for home in dict.fromkeys(store.home for store in record.stores) if whole else ():
         root, known = str(final(home)), read_marker(home)
         if (ours or known) and (known, is_portable(home)) != (root, stays):
-            write_marker(home, root, stays, digest)
+            write_marker(home, root, stays, digest, any(path.parent == home.parent for path in databases))
     return report
 
 
@@ -1118,7 +1172,7 @@ def _write(
 
 def _aside(place: Path, path: Path) -> Path:
     """Where something is moved that MLflow cannot read on with: beside the store."""
-    to = place.with_name(place.name + ".set-aside") / path.relative_to(place)
+    to = place.with_name(place.name + ASIDE) / path.relative_to(place)
     return next(each for n in range(10**6) if not os.path.lexists(each := to.with_name(to.name + f"-{n}" * (n > 0))))
 
 
@@ -1228,7 +1282,8 @@ def _fix_zip(
         members, others = _members(archive, source)
         known = sorted((info.orig_filename, info.file_size, info.CRC) for info in members.values())
         digest = hashlib.sha256(repr(known).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        first, *beside = sorted({name.split("/")[0] for name in members}, key=lambda name: name.endswith(SUFFIXES))
+        tops = {name.split("/")[0] for name in members}
+        first = source.stem if source.stem in tops else "mlruns"
         root = to / first
         _check_root(root)
         if not dry_run:
@@ -1239,7 +1294,7 @@ def _fix_zip(
             report = fix_paths(root, None, old, dry_run, portable, maps)
             report.notes.insert(0, f"{source} is unpacked already: this is {root}")
             return report
-        if there := [to / name for name in (first, *beside) if os.path.lexists(to / name) and not _is_empty(to / name)]:
+        if there := [to / name for name in sorted(tops) if os.path.lexists(to / name) and not _is_empty(to / name)]:
             raise Refused(
                 f"{there[0]} is there already. Repair that folder itself, or unpack elsewhere by --to FOLDER."
             )
@@ -1343,6 +1398,8 @@ def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source:
     above: dict[str, set[str]] = {}  # the folder that a record lies in: the names in it that belong to it; none is all
     for name in names:
         *folder, last = name.rstrip("/").split("/")
+        if "__MACOSX" in folder or last == "__MACOSX":
+            continue
         top = next((i for i, step in enumerate(folder) if step in ("mlruns", SERVER)), None)
         home = [*folder, last]
         if top is not None:

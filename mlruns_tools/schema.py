@@ -83,9 +83,7 @@ def to_sqlite(
         return report
     if os.path.lexists(store.path / DATABASE):
         raise Refused(f"{store.path / DATABASE} is in the way and holds no run. Move it, then try again.")
-    with tempfile.TemporaryDirectory() as folder:
-        made = database_of_files(store.path, Path(folder))
-        copy_database(Path(folder) / DATABASE, store.path / DATABASE)
+    made = database_of_files(store.path, store.path / DATABASE)
     again = fix_paths(report.source)
     again.copy, again.notes = report.copy, report.notes
     counts = ", ".join(f"{count} {table}" for table, count in made.items())
@@ -94,17 +92,24 @@ def to_sqlite(
     return again
 
 
-def database_of_files(store: Path, folder: Path) -> Counter[str]:
-    """Make `folder/mlflow.db` of a file store, which is only read; returns the number of rows of each kind.
+def database_of_files(store: Path, target: Path) -> Counter[str]:
+    """Make a database of a file store, which is only read; returns the number of rows of each kind.
 
     Raises Refused where MLflow fails at it, or the database would hold less than the files.
     """
-    copy = folder / "mlruns"
-    counts = _copy_metadata(store, copy)
-    done = _mlflow("migrate-filestore", "--source", folder, "--target", _uri(folder / DATABASE), "--no-progress")
-    if done.returncode:
-        raise Refused(f"{store} stays a file store: mlflow migrate-filestore failed ({_cause(done)}).")
-    with closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+    with tempfile.TemporaryDirectory() as folder:  # MLflow takes no target with a number sign in its path
+        made = Path(folder) / DATABASE
+        counts = _copy_metadata(store, Path(folder) / "mlruns")
+        done = _mlflow("migrate-filestore", "--source", folder, "--target", f"sqlite:///{made}", "--no-progress")
+        if done.returncode:
+            raise Refused(f"{store} stays a file store: mlflow migrate-filestore failed ({_cause(done)}).")
+        _check_whole(store, made, counts)
+        copy_database(made, target)
+    return counts
+
+
+def _check_whole(store: Path, database: Path, counts: Counter[str]) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
         made = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in counts}
         if lost := {table: (counts[table], made[table]) for table in counts if made[table] != counts[table]}:
             raise Refused(f"{store} stays a file store: in files and in the database differ {lost}.")
@@ -118,7 +123,6 @@ def database_of_files(store: Path, folder: Path) -> Counter[str]:
                     update += f" AND ({column} = ? OR substr({column}, 1, ?) = ?)"
                     below = location + "/"
                     connection.execute(update, (moved, len(location) + 1, location, len(below), below))
-    return counts
 
 
 def _copy_metadata(root: Path, copy: Path) -> Counter[str]:

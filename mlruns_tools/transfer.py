@@ -84,7 +84,7 @@ def _open_store(record: Record, store: Store, work: Path, now: str, notes: list[
     if store.is_database:
         copy_database(store.path, copy)
     else:
-        database_of_files(store.path, work)
+        database_of_files(store.path, copy)
         problems = _Files(store.path).problems
         notes.append(f"{store.path.name}: a database was made of the file store for this, which stays as it is")
     with closing(sqlite3.connect(copy)) as connection:

@@ -11,7 +11,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from mlruns_tools.fixed_paths import COPY, MARKER, UNSOUND, Refused, _leads_out, _opened, _replace, look
+from mlruns_tools.fixed_paths import ASIDE, COPY, MARKER, UNSOUND, Refused, _leads_out, _opened, _replace, look
 
 
 def undo(source: Path | str) -> list[str]:
@@ -20,15 +20,15 @@ def undo(source: Path | str) -> list[str]:
     Raises Refused, with nothing changed, where no copy is, or a file has changed since.
     """
     record = look(source)
-    copies = [path for path in record.root.iterdir() if COPY.fullmatch(path.name) and path.is_file()]
+    copies = [path for base in record.bases for path in base.iterdir() if COPY.fullmatch(path.name) and path.is_file()]
     if not copies:
         raise Refused(f"{record.root} holds no copy that a repair left (repair-1.undo.zip).")
-    last = max(copies, key=lambda path: int(COPY.fullmatch(path.name)[1]))
-    places = [*record.bases, *(base.with_name(base.name + ".set-aside") for base in record.bases)]
+    last = max(copies, key=lambda path: (path.stat().st_mtime_ns, int(COPY.fullmatch(path.name)[1])))
+    places = [*record.bases, *(base.with_name(base.name + ASIDE) for base in record.bases)]
     databases = {store.path for store in record.stores if store.is_database}
 
     def path_of(name: str) -> Path:
-        path = Path(os.path.normpath(record.root / name))
+        path = Path(os.path.normpath(last.parent / name))
         inside = any(path != place and path.is_relative_to(place) for place in places) or path in databases
         if not inside or _leads_out(path.parent, path.parent.parent):
             raise Refused(f"{last} speaks of {name!r}, which is no file of this record.")
@@ -53,9 +53,8 @@ def undo(source: Path | str) -> list[str]:
                 here.unlink()
             shutil.move(there, here)
             with suppress(OSError):  # not empty
-                for parent in there.relative_to(there.parents[len(there.parts) - 2]).parents:
-                    if ".set-aside" in str(parent):
-                        (there.parents[len(there.parts) - 2] / parent).rmdir()
+                for parent in (parent for parent in there.parents if parent.is_relative_to(_aside_of(there))):
+                    parent.rmdir()
     for path in gone:
         path.unlink(missing_ok=True)
     for folder in made:
@@ -63,6 +62,10 @@ def undo(source: Path | str) -> list[str]:
             folder.rmdir()
     last.unlink()
     return [*before, *told["made"], *(here for here, _ in told["moved"])]
+
+
+def _aside_of(path: Path) -> Path:
+    return next(parent for parent in path.parents if parent.name.endswith(ASIDE))
 
 
 def _check_same(path: Path, name: str, before: bytes, told: dict) -> None:

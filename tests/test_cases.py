@@ -1,0 +1,213 @@
+"""Seventeen kinds of records that once came out wrong for their owners, each by name."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
+
+from mlruns_tools.dashboard import brief, open_dashboard, repair_if_needed
+from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
+from mlruns_tools.merge import merge
+from mlruns_tools.undo import undo
+from tests.record import client_of, kaggle_sessions
+from tests.test_wild import blank, bytes_of, check, seen  # noqa: F401 (a fixture)
+from tests.wild import Run, Store, Wild, make, zipped
+
+INSIDE = f"mlruns/{DATABASE}"
+OLD = {"2.9": "acf3f17fdcc7", "2.22": "0584bdc529eb", "3.1": "bda7b8c39065", "3.8": "1bd49d398cd23"}  # schemas
+SHOWN = {  # cases that come right by the repair alone
+    "mlruns-db-beside": Wild((Store("mlruns.db", (Run(),)),)),
+    "mlartifacts": Wild((Store("mlruns", (Run("server"), Run("server host"))),)),
+    "mlflow-artifacts-in-mlruns": Wild((Store("mlruns", (Run("server inside"),)),)),
+    "git-lost-folders": Wild((Store("mlruns", (Run(lost=frozenset({"params"})), Run(lost=frozenset({"artifacts"})))),)),
+    "dot-folder": Wild(
+        (Store("mlruns", (Run(),), junk=(".ipynb_checkpoints", ".git", ".idea", "New folder", "lost+found")),)
+    ),
+    "relative-with-dots": Wild((Store("mlruns", (Run(root="../mlruns"),)),)),
+    "empty-db-hides-file-store": Wild((Store("mlruns", (Run(),)),), empty=INSIDE, blank=True),
+    "empty-mlflow-db-hides-mlruns-db": Wild((Store("mlruns.db", (Run(),)),), empty=DATABASE, blank=True),
+    "unused-default-experiment": Wild((Store(INSIDE, (Run(),), default=True),)),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return tmp_path / "moved é #1" / "project"
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_mlflow_shows_it_whole(name: str, project: Path, blank: Path) -> None:  # noqa: F811
+    truth = make(SHOWN[name], project, blank)
+    report = fix_paths(project)
+    assert report.exit_code == 0 and not report.exposed, str(report)
+    before = bytes_of(project)
+    assert not fix_paths(project).to_do and bytes_of(project) == before
+    found = check(truth, report, {each.store for each in truth.values()})
+    assert found and all(files for _, files in found.values())
+    assert repair_if_needed(project).stores[0].startswith(str(next(iter(truth.values())).store))
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("zip-of-absolute-path", "kaggle/working/mlruns/"),
+        ("zip-one-folder-above", "repo-main/"),
+        ("colab", "content/mlruns/"),
+    ],
+)
+def test_a_zip_is_unpacked_and_opened_twice(name: str, prefix: str, project: Path, blank: Path) -> None:  # noqa: F811
+    for store in (Store("mlruns", (Run(),)), Store(INSIDE, (Run(),))):
+        truth = make(Wild((store,)), project, blank)
+        zipped(project, prefix, archive := project.parent / "mlruns.zip", True)
+        shutil.rmtree(project)
+        for _ in range(2):
+            report = repair_if_needed(archive)
+            assert report.root == project.parent / "mlruns" and report.exit_code == 0
+            check(truth, report, [project.parent / store.path])
+        assert "unpacked already" in brief(report)
+        shutil.rmtree(report.root)
+
+
+def test_own_bak(project: Path, blank: Path) -> None:  # noqa: F811
+    make(Wild((Store(INSIDE, (Run(), Run(root="/a/mlruns", files=False))),)), project, blank)
+    own = project / f"{INSIDE}.bak"
+    own.write_bytes(b"mine")
+    was = bytes_of(project)
+    for old in ("/kaggle/working/mlruns", None):
+        fix_paths(project, old=old)
+    assert own.read_bytes() == b"mine"
+    undo(project)
+    assert bytes_of(project) == was
+
+
+def test_old_remote_root(project: Path, blank: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    make(Wild((Store("mlruns", (Run("s3"), Run("s3"))),)), project, blank)
+    assert main([str(project), "--old", "s3://other"]) == 2
+    assert "no location lies in s3://other. They lie in " in capsys.readouterr().err
+    ids = [path.parent.name for path in project.glob("mlruns/1/*/meta.yaml")]
+    for run, folder in zip(ids, ("mlruns", "synced"), strict=True):
+        (project / folder / "1" / run / "artifacts").mkdir(parents=True, exist_ok=True)
+        (project / folder / "1" / run / "artifacts" / "model.txt").write_text("x")
+    assert main([str(project), "--old", "s3://bucket"]) == 0
+    assert sorted(files or [] for _, files in seen(project / "mlruns").values()) == [[], ["model.txt"]]
+    undo(project)
+    maps = ["--map", f"s3://bucket={project / 'synced'}"]
+    assert main([str(project), *maps]) == 0
+    assert all(files == ["model.txt"] for _, files in seen(project / "mlruns").values())
+
+
+def test_merge_file_store_zip(project: Path, blank: Path) -> None:  # noqa: F811
+    truth = make(Wild((Store("mlruns", (Run(), Run("flat"))),)), project, blank)
+    zipped(project, "mlruns/", archive := project.parent / "mlruns.zip", True)
+    report = merge(archive, project.parent / "target")
+    assert set(report.brought) == set(truth) and report.counts["files"] == 4
+
+
+def older(mlruns: Path, revision: str, run: str) -> Path:
+    """A record of one run as an older MLflow wrote it: its migrations, up to where they went then."""
+    mlruns.mkdir(parents=True)
+    url = f"sqlite:///{mlruns / DATABASE}"
+    Base.metadata.create_all(engine := create_engine(url))
+    engine.dispose()
+    command.upgrade(_get_alembic_config(url), revision)
+    (mlruns / "artifacts" / run / "artifacts").mkdir(parents=True)
+    (mlruns / "artifacts" / run / "artifacts" / "model.txt").write_text(run)
+    with closing(sqlite3.connect(mlruns / DATABASE)) as connection, connection:
+        location = "file:///kaggle/working/mlruns/artifacts"
+        connection.execute(
+            "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) VALUES (1, 'old', ?, 'active')",
+            (location,),
+        )
+        columns = "run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage, artifact_uri"
+        values = (run, "old", "LOCAL", "x", "FINISHED", 1, 2, "active", f"{location}/{run}/artifacts", 1)
+        connection.execute(f"INSERT INTO runs ({columns}, experiment_id) VALUES ({', '.join('?' * 10)})", values)
+        connection.execute("INSERT INTO metrics (key, value, timestamp, run_uuid) VALUES ('loss', 0.5, 1, ?)", (run,))
+    return mlruns
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_merge_older_schema(version: str, project: Path) -> None:
+    source = older(project / "mlruns", OLD[version], run := "a" * 32)
+    was = bytes_of(source)
+    report = merge(source, project / "target")
+    assert (
+        list(report.brought) == [run] and "brought to MLflow 3.17, in a copy" in str(report) and bytes_of(source) == was
+    )
+    assert client_of(project / "target").list_artifacts(run)[0].path == "model.txt"
+
+
+def test_records_of_three_versions_in_one(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first becomes the target, of an older schema: it is brought up, and a copy is kept."""
+    target = older(project / "mlruns", OLD["2.9"], "a" * 32)
+    fix_paths(target)
+    report = merge(older(project / "second" / "mlruns", OLD["2.22"], "b" * 32), target)
+    assert f"{DATABASE} was of MLflow 2.8, brought to MLflow 3.17; as it was: {DATABASE}.bak" in str(report)
+    archive, third, _ = kaggle_sessions(tmp_path_factory)["first"]
+    merge(archive, target, experiment="all of them")
+    client = client_of(target)
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert {run.info.run_id for run in runs} == {"a" * 32, "b" * 32, third}
+    assert all(client.list_artifacts(run.info.run_id) for run in runs)
+    assert client.get_experiment(client.get_run(third).info.experiment_id).name == "all of them"
+    with closing(sqlite3.connect(target / f"{DATABASE}.bak")) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (OLD["2.9"],)
+
+
+def test_a_merge_into_a_record_with_mlartifacts(
+    project: Path,
+    blank: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    truth = make(Wild((Store(DATABASE, (Run("server"),)),)), project, blank)
+    fix_paths(project)
+    archive, run, _ = kaggle_sessions(tmp_path_factory)["first"]
+    assert list(merge(archive, project).brought) == [run]
+    client = client_of(project)
+    assert [info.path for info in client.list_artifacts(run)] == ["model", "note.txt"]
+    assert all(client.list_artifacts(name) for name in truth)
+
+
+def test_newer_schema(project: Path, blank: Path) -> None:  # noqa: F811
+    make(Wild((Store(INSIDE, (Run(),)),)), project, blank)
+    for revision, needed in (
+        ("e0ffee000001", "or a later one: pip install --upgrade mlflow"),
+        ("f4a9b2c7d1e6", "mlflow>=3.18"),
+    ):
+        with closing(sqlite3.connect(project / INSIDE)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        for opening in (repair_if_needed, open_dashboard):
+            with pytest.raises(Refused, match=f"newer MLflow than the one installed here .schema {revision}.*{needed}"):
+                opening(project)
+
+
+def test_deleted_runs_come_on_request(project: Path, blank: Path) -> None:  # noqa: F811
+    truth = make(Wild((Store(INSIDE, (Run(), Run(deleted=True))),)), project, blank)
+    assert len(merge(project, project.parent / "one").brought) == 1
+    report = merge(project, project.parent / "two", deleted=True)
+    assert set(report.brought) == set(truth) and not report.deleted
+    stages = {client_of(project.parent / "two").get_run(run).info.lifecycle_stage for run in truth}
+    assert stages == {"active", "deleted"}
+
+
+@pytest.mark.parametrize(
+    ("store", "kept"),
+    [("mlruns", "server"), (INSIDE, "server"), (INSIDE, "own"), ("mlruns", "elsewhere"), (DATABASE, "other")],
+)
+def test_what_works_is_not_touched(store: str, kept: str, project: Path, blank: Path) -> None:  # noqa: F811
+    """Artifacts in another folder of this machine on purpose, and a record that never moved."""
+    place = "elsewhere" if kept in ("elsewhere", "server") else kept
+    make(Wild((Store(store, (Run(place, root="here"), Run(place, root="here", files=False))),)), project, blank)
+    found, was = seen(project / store), bytes_of(project)
+    report = fix_paths(project)
+    now = {name: data for name, data in bytes_of(project).items() if not name.endswith("mlruns.json")}
+    assert report.exit_code == 0 and not report.changed["runs"], str(report)
+    assert kept == "other" or store != "mlruns" or now == was  # in a database MLflow itself made its Default experiment
+    assert seen(project / store) == found
