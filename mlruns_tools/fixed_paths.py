@@ -8,7 +8,8 @@ needs beside them (empty folders that git and zips lose), and says what remains.
    or the one that holds the run's `meta.yaml`, is proof of nothing.
 2. Where the record has no files for it and its folder elsewhere on this machine has some, it stays as it is.
 3. Else it goes where the longest known root of it went: one that was said (`--map`), written in the marker `mlruns.json`,
-   or proven by another location; without one it stays.
+   proven by another location or, for want of these, by an empty folder here of the same end, or called `mlruns` and right
+   above its id; without one it stays.
 
 It needs the standard library only and works copied alone beside any `mlruns`; Python 3.9 or later.
 """
@@ -176,6 +177,9 @@ class Report:
 
     @property
     def undo(self) -> str:
+        """The command that takes the repair back, or what to do where this file stands alone."""
+        if not Path(__file__).with_name("undo.py").is_file():
+            return "put what lies in it below files/ in place again"
         return f"python {quoted(_short(Path(__file__)))} {quoted(self.source)} --undo"
 
     def __str__(self) -> str:
@@ -198,14 +202,14 @@ def next_command(source: Path) -> str:
     """The command that shows the record: this project's dashboard, or plain MLflow where this file stands alone."""
     record = look(source)
     store, root = record.stores[0], record.root
-    uri = quoted(f"sqlite:///{store.path.as_posix()}" if store.is_database else store.path.as_uri())
     notebook = Path(__file__).resolve().parent.parent / "notebooks" / "mlflow_dashboard.py"
-    if is_portable(root):
-        return f"mlflow server --workers 1 --backend-store-uri {uri} --artifacts-destination {quoted(root)}"
-    if notebook.is_file():
+    if notebook.is_file() and not is_portable(root):
         return f"python {quoted(_short(notebook))} {quoted(source)}"
+    home, uri = (store.path.parent, f"sqlite:///{store.path.name}") if store.is_database else (store.path, ".")
     allow = "set MLFLOW_ALLOW_FILE_STORE=true&& " if os.name == "nt" else "MLFLOW_ALLOW_FILE_STORE=true "
-    return f"{allow * (not store.is_database)}mlflow ui --backend-store-uri {uri}"
+    command = f"cd {quoted(home)} && {allow * (not store.is_database)}mlflow server --workers 1"
+    command += f" --backend-store-uri {quoted(uri)}"
+    return command + f" --artifacts-destination {quoted(os.path.relpath(root, home))}" * is_portable(root)
 
 
 def _marker(mlruns: Path) -> dict[str, object]:
@@ -329,7 +333,7 @@ def _walk(top: Path) -> Iterator[Path]:
         yield folder
         inside = depth < MOST_DEPTH and (folder == top or folder.name != SERVER)
         only = ("mlruns", SERVER) if inside and _is_file_store(folder) else None
-        for path in _folders(folder) if inside else ():
+        for path in _folders(folder) if inside and os.access(folder, os.R_OK) else ():
             no = path.name in passed or path.name[:1] == "." or path.name.isdigit() or LONG_ID.fullmatch(path.name)
             no = no or path.name.endswith(ASIDE)
             if not no and not path.is_symlink() and (only is None or path.name in only):
@@ -347,7 +351,7 @@ def _nearby(source: Path) -> Iterator[Path]:
 
 def _folders(parent: Path) -> list[Path]:
     """The folders inside, in order; a link counts as what it leads to."""
-    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(parent) as found:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(parent) as found:
         return [parent / name for name in sorted(entry.name for entry in found if entry.is_dir())]
     return []
 
@@ -613,6 +617,11 @@ class _Map:
                 return True
         return False
 
+    def is_there(self, path: str) -> bool:
+        """Whether there is such a folder, in a deleted experiment too."""
+        base = self._base(path)
+        return os.path.isdir(path) or os.path.isdir(os.path.join(base, ".trash", path[len(base) + 1 :]))
+
     def decide(self, entry: _Entry) -> str | None:
         """The folder here that the location leads to; None where it stays as it is."""
         steps = _steps(entry.location)
@@ -837,18 +846,21 @@ class _Files:
         self.lost += [run / name for name in NEEDED if name not in names and run / "meta.yaml" not in self.aside[-1:]]
         if values is None:
             return
-        usable = known and values.get("run_id") == run.name and values["experiment_id"] == experiment
-        if known and not usable:
+        own = values.get("run_id") == run.name and values["experiment_id"] == experiment
+        self.usable += own and known
+        if not own:
             who = f"{values.get('run_id')} of experiment {values['experiment_id']}"
             self.problems.append(f"run {self._name(run)} calls itself {who}: MLflow does not find it")
             if values["experiment_id"] == experiment and not (run.parent / values.get("run_id", "")).is_dir():
-                self.aside.append(run / "meta.yaml")  # MLflow would look there, and fail for all
+                file = run / "meta.yaml"  # MLflow would look for that run, and fail for all
+                self.aside.append(file)
+                self.entries = [entry for entry in self.entries if entry.at[0] != file]
+                self.read.pop(file), self.edited.pop(file, None)
         for kind in ("metrics", "params", "tags"):
             self._values(run / kind) if kind in names else None
         for folder in (path for kind in ("inputs", "outputs") if kind in names for path in (run / kind).iterdir()):
             if not (folder / "meta.yaml").is_file():
                 self.aside.append(folder)
-        self.usable += usable
 
     def _values(self, folder: Path) -> None:
         """What MLflow would stumble over among the files that are metrics, parameters or tags."""
@@ -1056,7 +1068,7 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
                 raise Refused(
                     f"{what} lies beside {report.root}, and a portable record is one folder. Move it in first."
                 )
-            if entry.kind == "runs" and not places.holds(path) and not os.path.isdir(path):
+            if entry.kind == "runs" and not places.holds(path) and not places.is_there(path):
                 report.missing.append(entry.name)
             if new in (entry.location, f"file://{entry.location}"):
                 report.right[entry.kind] += 1
@@ -1497,9 +1509,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-    if given.undo or given.to_sqlite:  # these need the files beside this one
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     try:
+        if __name__ == "__main__" and (given.undo or given.to_sqlite):  # these need the files beside this one
+            sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+            from mlruns_tools.fixed_paths import main as whole
+
+            return whole(arguments)
         if given.undo:
             from mlruns_tools.undo import undo
 
@@ -1510,6 +1525,8 @@ def main(arguments: list[str] | None = None) -> int:
             from mlruns_tools.schema import to_sqlite as repair  # needs MLflow
         report = repair(given.source, given.to, given.old, given.dry_run, given.portable, given.map)
     except (Refused, OSError, ImportError) as error:
+        if isinstance(error, ImportError):
+            error = f"--undo and --to-sqlite need all of mlruns_tools, not this file alone ({error})."
         if given.json:
             print(json.dumps({"refused": str(error), "exit_code": 2}, indent=1))
         else:

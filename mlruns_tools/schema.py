@@ -175,9 +175,8 @@ def upgrade(database: Path, name: Path | None = None) -> str | None:
     before = revision(database)
     done = _mlflow("db", "upgrade", _uri(database))
     if done.returncode:
-        raise Refused(
-            newer(before, name or database) if "Can't locate" in done.stderr else f"{database}: {_cause(done)}"
-        )
+        name = name or database
+        raise Refused(newer(before, name) if "Can't locate" in done.stderr else f"{name}: MLflow fails: {_cause(done)}")
     after = revision(database)
     return None if before == after else f"was of {release(before)}, brought to {release(after)}"
 

@@ -1,5 +1,6 @@
 """Seventeen kinds of records that once came out wrong for their owners, each by name."""
 
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -211,3 +212,81 @@ def test_what_works_is_not_touched(store: str, kept: str, project: Path, blank: 
     assert report.exit_code == 0 and not report.changed["runs"], str(report)
     assert kept == "other" or store != "mlruns" or now == was  # in a database MLflow itself made its Default experiment
     assert seen(project / store) == found
+
+
+def test_a_database_may_be_named(project: Path, blank: Path) -> None:  # noqa: F811
+    """It alone is repaired and shown, though another holds more runs."""
+    make(Wild((Store("mlruns.db", (Run(),)), Store("backend.db", (Run(), Run("flat"))))), project, blank)
+    was = bytes_of(project)
+    report = fix_paths(project / "mlruns.db")
+    assert report.runs == 1 and bytes_of(project)["backend.db"] == was["backend.db"]
+    assert shlex.split(report.undo)[2:] == [str(project / "mlruns.db"), "--undo"]
+    undo(project / "mlruns.db")
+    assert bytes_of(project) == was
+    fix_paths(project / "backend.db")
+    merge = next(note for note in fix_paths(project).notes if "other runs are in" in note)
+    assert merge.startswith("Shown is backend.db; other runs are in ") and "merge.py" in merge
+
+
+def test_git_lfs_pointers_say_git_lfs_pull(project: Path, blank: Path) -> None:  # noqa: F811
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
+    project.mkdir(parents=True)
+    for name in (DATABASE, "mlruns.zip"):
+        (project / name).write_bytes(pointer)
+        with pytest.raises(Refused, match="git lfs pull"):
+            fix_paths(project / name)
+        (project / name).unlink()
+    make(Wild((Store("mlruns", (Run(),)),)), project, blank)
+    for path in project.rglob("weights 1.pth"):
+        path.write_bytes(pointer)
+        next(path.parent.parent.glob("*.txt")).unlink()
+    report = fix_paths(project)
+    assert report.exit_code == 1 and "git lfs pull" in report.problems[0] and report.changed["runs"] == 1
+
+
+def test_a_long_list_is_ten_and_a_count(project: Path, blank: Path) -> None:  # noqa: F811
+    make(Wild((Store(INSIDE, (Run("lost"),) * 30),)), project, blank)
+    report = fix_paths(project)
+    assert len(report.missing) == 30 and "and 20 more" in str(report) and report.missing[10] not in str(report)
+    assert not report.exposed
+
+
+def test_artifacts_kept_elsewhere(project: Path, blank: Path, tmp_path: Path) -> None:  # noqa: F811
+    make(
+        Wild((Store(INSIDE, (Run("lost", root="/a/store/mlruns"), Run("lost", root="/b/store/mlruns"))),)),
+        project,
+        blank,
+    )
+    with closing(sqlite3.connect(project / INSIDE)) as connection, connection:
+        ids = [run for (run,) in connection.execute("SELECT run_uuid FROM runs ORDER BY artifact_uri")]
+        locations = [uri for (uri,) in connection.execute("SELECT artifact_uri FROM runs ORDER BY artifact_uri")]
+    for disk, run, location in zip(("disk a", "disk b"), ids, locations, strict=True):
+        folder = tmp_path / disk / location.partition("store/")[2]
+        folder.mkdir(parents=True)
+        (folder / f"{run}.txt").write_text("x")
+    maps = [(f"/{letter}/store", str(tmp_path / f"disk {letter}")) for letter in "ab"]
+    report = fix_paths(project, maps=maps)
+    assert report.exit_code == 0 and report.changed["runs"] == 2, str(report)
+    assert {run: files for run, (_, files) in seen(project / INSIDE).items()} == {run: [f"{run}.txt"] for run in ids}
+    again = fix_paths(project)  # their ids say that these folders are the record's
+    assert again.exit_code == 0 and not again.changed["runs"] and not again.exposed
+
+
+def test_evaluation_data_sets_come_along(project: Path, blank: Path) -> None:  # noqa: F811
+    make(Wild((Store(INSIDE, (Run(),)),)), project, blank)
+    with closing(sqlite3.connect(project / INSIDE)) as connection, connection:
+        connection.execute(
+            "INSERT INTO evaluation_datasets (dataset_id, name, workspace) VALUES ('d-1', 'data', 'default')"
+        )
+        columns = "dataset_record_id, dataset_id, inputs, input_hash"
+        connection.execute(f"INSERT INTO evaluation_dataset_records ({columns}) VALUES ('r', 'd-1', '{{}}', 'h')")
+        link = "INSERT INTO entity_associations VALUES ('a-1', 'evaluation_dataset', 'd-1', 'experiment', '1', 1)"
+        connection.execute(link)
+    target = project.parent / "target"
+    assert merge(project, target).counts["evaluation datasets"] == 1
+    assert merge(project, target).counts["evaluation datasets"] == 0
+    experiment = client_of(target).get_experiment_by_name("1").experiment_id
+    with closing(sqlite3.connect(target / DATABASE)) as connection:
+        (row,) = connection.execute("SELECT source_id, destination_id FROM entity_associations").fetchall()
+        assert row == ("d-1", experiment)
+        assert connection.execute("SELECT inputs FROM evaluation_dataset_records").fetchall() == [("{}",)]

@@ -389,10 +389,24 @@ def test_the_file_works_copied_alone(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path)
 
     done = run(str(mlruns))
-    assert done.returncode == 0 and "mlflow ui" in done.stdout, done.stderr
+    assert done.returncode == 0 and "mlflow server" in done.stdout, done.stderr
+    assert "put what lies in it below files/ in place again" in done.stdout and "--undo" not in done.stdout
     assert (mlruns / "artifacts").as_uri() in only_location(mlruns)
+    alone = run(str(mlruns), "--undo")
+    assert alone.returncode == 2 and "need all of mlruns_tools" in alone.stderr
     refused = run(str(tmp_path / "nothing"))
     assert refused.returncode == 2 and refused.stderr.startswith("Refused: No MLflow record")
+
+
+def test_the_command_of_the_report_takes_it_back(tmp_path: Path) -> None:
+    mlruns = small_record(tmp_path / ODD / "mlruns", f"/kaggle/working/mlruns/artifacts/{RUN}/artifacts")
+    before = everything(mlruns)
+    command = shlex.split(fix_paths(mlruns).undo)[1:]
+    for expected in (0, 2):  # the second time there is none left
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, encoding="utf-8")
+        assert done.returncode == expected and "Traceback" not in done.stderr, done.stderr
+        assert everything(mlruns) == before
+    assert done.stderr.startswith("Refused: ") and "holds no copy" in done.stderr
 
 
 def test_links_out_of_the_record_are_not_followed(tmp_path: Path) -> None:
@@ -445,7 +459,7 @@ def test_a_server_with_the_command_of_the_report_finds_everything(
     mlruns = shutil.copytree(sqlite_record(tmp_path_factory) / "mlruns", tmp_path / "first" / "mlruns")
     fix_paths(mlruns, portable=True)
     mlruns = (tmp_path / "first").rename(tmp_path / ODD) / "mlruns"
-    options = shlex.split(next_command(mlruns))[2:]
+    options = shlex.split(next_command(mlruns).partition("mlflow server ")[2])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
