@@ -84,9 +84,7 @@ SERVED = "mlflow-artifacts:/"  # before locations relative to what `mlflow serve
 SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file, which SQLite would delete
 LONG_ID = re.compile(r"(?:m-|tr-)?[0-9a-f]{32}|[0-9]{15,}")  # of a run, model, trace, or a file store's experiment
 SECRET = re.compile("[0-9a-f]{32}")  # in an id that no stranger can guess
-ID = re.compile(
-    r"[a-zA-Z0-9][\w\-]{0,63}"
-)  # MLflow's rule for an experiment's folder; any other makes it refuse the store
+ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,63}")  # of an experiment's folder; any other makes MLflow refuse the store
 ALONE = ("experiments", "workspaces")  # kinds without files of their own
 RESERVED = ("tags", "datasets", "traces", "models")  # folders of an experiment that are no runs
 NEEDED = ("metrics", "params", "artifacts")  # folders without which MLflow finds no run
@@ -386,12 +384,9 @@ def _store(database: Path) -> Store:
     beside = () if whole else (path for path in (folder / "mlruns", folder / SERVER) if path.is_dir())
     with suppress(sqlite3.Error), closing(_connect(database)) as connection:
         ids = [str(run) for (run,) in connection.execute("SELECT run_uuid FROM runs")]
-        rows = (
-            connection.execute("SELECT version_num FROM alembic_version")
-            if "alembic_version" in _tables(connection)
-            else ()
-        )
-        revision = next((str(row[0]) for row in rows), "")
+        revision = ""
+        if "alembic_version" in _tables(connection):
+            revision = next((str(row[0]) for row in connection.execute("SELECT version_num FROM alembic_version")), "")
     return Store(database, next(iter(beside), folder), frozenset(ids), revision, True)
 
 
@@ -775,17 +770,13 @@ class _Files:
         self.place, self.runs, self.usable = place, 0, 0
         self.entries: list[_Entry] = []
         self.read: dict[Path, tuple[str, str]] = {}  # of each file that MLflow can read its kind and text
-        self.edited: dict[
-            Path, str
-        ] = {}  # the new text of those that are to be written for other reasons than a location
+        self.edited: dict[Path, str] = {}  # the new text of those that lack more than a location
         self.lost: list[Path] = []  # folders to make
         self.aside: list[Path] = []  # what to move away
         self.problems: list[str] = []
         self.unknown: list[str] = []  # of these, files of which it cannot be told what MLflow reads
         if "artifacts" in place.parts:
-            self.problems.append(
-                f"{place}: MLflow finds no run of files below a folder named artifacts. Move the record."
-            )
+            self.problems.append(f"{place}: MLflow finds no run below a folder named artifacts. Move the record.")
         for parent in (place, place / ".trash"):
             for folder in self._folders(parent):
                 if ID.fullmatch(folder.name) and not (folder.name == "models" and parent == place):
@@ -796,7 +787,7 @@ class _Files:
                         self.problems.append(f"{self._name(folder)} is no name of an experiment's folder")
         for model in self._folders(place / "models"):
             if self._meta("registered models", model, model.name) is None and not (model / "meta.yaml").is_file():
-                self.aside.append(model)
+                self.aside.append(model)  # else MLflow lists none
             for version in self._folders(model):
                 if version.name.startswith("version-"):
                     self._meta("model versions", version, model.name)
@@ -813,12 +804,8 @@ class _Files:
     def _experiment(self, folder: Path) -> None:
         runs = [run for run in self._folders(folder) if run.name not in RESERVED]
         values, name = self._meta("experiments", folder, folder.name), self._name(folder)
-        strange = any(text.startswith(f"{name}/meta.yaml") for text in self.unknown)
-        if (
-            values is None
-            and not strange
-            and (folder.name.isdigit() or any((run / "meta.yaml").is_file() for run in runs))
-        ):
+        used = folder.name.isdigit() or any((run / "meta.yaml").is_file() for run in runs)
+        if values is None and used and not any(text.startswith(f"{name}/meta.yaml") for text in self.unknown):
             self.problems.append(f"experiment {name} has no meta.yaml that MLflow can read")
         elif values is not None and values["experiment_id"] != folder.name:
             self.problems.append(f"experiment {name} calls itself {values['experiment_id']!r}: MLflow passes it over")
@@ -868,15 +855,10 @@ class _Files:
             for file in (Path(here, name) for name in files):
                 name = file.relative_to(folder).as_posix()
                 stray = any(step.startswith((".", "Thumbs.db", "desktop.ini")) for step in name.split("/"))
-                if (
-                    stray
-                    or not NAME.fullmatch(name)
-                    or (folder.name == "metrics" and not _is_metric(file.read_bytes()))
-                ):
-                    self.aside.append(file)
-                    self.problems += (
-                        [] if stray else [f"{self._name(file)} is none of the {folder.name} that MLflow can read"]
-                    )
+                torn = not NAME.fullmatch(name) or (folder.name == "metrics" and not _is_metric(file.read_bytes()))
+                self.aside += [file] * (stray or torn)
+                if torn and not stray:
+                    self.problems.append(f"{self._name(file)} is none of the {folder.name} that MLflow can read")
 
     def _text(self, file: Path) -> str | None:
         if _leads_out(file, self.place):
@@ -941,14 +923,12 @@ def _open(database: Path, write: bool) -> sqlite3.Connection:
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         health = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         tables = _tables(connection)
-        triggers = {
-            table for (table,) in connection.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'trigger'")
-        }
+        triggers = set(connection.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'trigger'"))
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _refusal(database, error) from error
     fault = "is damaged" if health != "ok" else "" if {"experiments", "runs"} <= tables else "is no MLflow database"
-    if not fault and triggers & {table for _, table, *_ in COLUMNS}:
+    if not fault and triggers & {(table,) for _, table, *_ in COLUMNS}:
         fault = "has triggers that MLflow does not write"
     if fault:
         connection.close()
@@ -972,10 +952,8 @@ def _entries_of(connection: sqlite3.Connection, database: Path) -> Iterator[_Ent
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} if table in tables else set()
         if column in columns:
             name, within = (one if one in columns else "''" for one in (key, experiment))
-            query = (
-                f"SELECT rowid, {name}, {within}, {column} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
-            )
-            update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
+            query, update = f"SELECT rowid, {name}, {within}, {column} FROM {table}", f"UPDATE {table} SET {column} = ?"
+            query, update = f"{query} WHERE {condition} AND typeof({column}) = 'text'", f"{update} WHERE rowid = ?"
             for row, name, within, location in connection.execute(query).fetchall():
                 if location.strip():
                     yield _Entry(kind, str(name), location, database, (update, row), str(within))
@@ -1013,6 +991,7 @@ def _repair(
             places.learn(entries)
             todo = _sort(entries, places, stays, report)
             _check_said(said, entries)
+            _spare(stores, entries, places)
             _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
             for said in (report.notes, report.problems) if place != life else ():
                 said[:] = [text.replace(str(place), str(life)) for text in said]
@@ -1028,7 +1007,9 @@ def _repair(
                     opened[entry.store].execute(entry.at[0], (new, entry.at[1]))
             if stays and not served:  # before the locations, so that an interrupted repair can be finished
                 write_marker(record.root, read_marker(record.root) or report.root, portable=True)
-            whole = _write(opened, texts, stores, report)
+            for connection in opened.values():
+                connection.execute("COMMIT")
+            whole = _write(texts, stores, report)
     except sqlite3.Error as error:
         raise _refusal(databases[0], error) from error
     ours = digest or report.changed or report.inside or any(COPY.fullmatch(name) for name in os.listdir(record.root))
@@ -1037,6 +1018,14 @@ def _repair(
         if (ours or known) and (known, is_portable(home)) != (root, stays):
             write_marker(home, root, stays, digest, any(path.parent == home.parent for path in databases))
     return report
+
+
+def _spare(stores: list[_Files], entries: list[_Entry], places: _Map) -> None:
+    """Leave what would be set aside where it holds artifacts, and say so."""
+    for store, folder in [(each, path) for each in stores for path in each.aside if path.is_dir()]:
+        if any((places.decide(entry) or "").startswith(f"{folder}{os.sep}") for entry in entries):
+            store.aside.remove(folder)
+            store.problems.append(f"MLflow refuses the store for its folder {folder.name!r}, which holds artifacts")
 
 
 def _check_said(said: Sequence[tuple[str, str]], entries: list[_Entry]) -> None:
@@ -1065,9 +1054,7 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
         elif path is not None:
             new = places.uri(path, portable)
             if portable and new.startswith(f"{SERVED}.."):
-                raise Refused(
-                    f"{what} lies beside {report.root}, and a portable record is one folder. Move it in first."
-                )
+                raise Refused(f"{what} lies beside {report.root}: a portable record is one folder. Move it in.")
             if entry.kind == "runs" and not places.holds(path) and not places.is_there(path):
                 report.missing.append(entry.name)
             if new in (entry.location, f"file://{entry.location}"):
@@ -1079,9 +1066,7 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
                 turned += _is_served(entry.location) and not portable
         elif _is_remote(entry.location):
             if portable and _is_served(entry.location):
-                raise Refused(
-                    f"{what} is on an MLflow server already and not here: a portable record could not tell the two apart."
-                )
+                raise Refused(f"{what} is on an MLflow server already: no portable record could tell the two apart.")
             report.remote[entry.kind] += 1
         elif places.is_own(entry):
             report.right[entry.kind] += 1
@@ -1095,13 +1080,9 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
                 report.exposed.append(what)
     report.missing = sorted(set(report.missing))
     if turned:
-        report.notes.append(
-            f"Of a server, now of the files here: {turned} location(s) {SERVED}... (--portable for a server)"
-        )
+        report.notes.append(f"{turned} location(s) of a server ({SERVED}...) lead to the files here now")
     if elsewhere:
-        report.notes.append(
-            f"Left as they are, with files elsewhere on this machine: locations in {some(sorted(elsewhere))}"
-        )
+        report.notes.append(f"With files elsewhere on this machine, left as they are: {some(sorted(elsewhere))}")
     return todo
 
 
@@ -1128,19 +1109,13 @@ def _tell(
     if lost := [run for run in report.missing if run in logged]:
         report.problems.append(f"artifacts that were logged are not here: {some(lost)}")
     elif report.missing and len(report.missing) == len({entry.name for entry in runs}):
-        report.problems.append(
-            "no run has artifacts here: was the record copied whole? git is often told to leave them out"
-        )
+        report.problems.append("no run has artifacts here: was the record copied whole, or did git leave them out?")
     if places.pointers:
-        report.problems.append(
-            f"Git LFS pointers stand for artifacts; fetch them: git lfs pull ({some(places.pointers, 3)})"
-        )
+        report.problems.append(f"artifacts are Git LFS pointers, fetch them: git lfs pull ({some(places.pointers, 3)})")
     if record.hidden:
         first, *others = record.stores[0], *record.hidden
-        merge = f"python {quoted(_short(Path(__file__).with_name('merge.py')))} {quoted(others[0].path)} {quoted(first.path)}"
-        report.notes.append(
-            f"Shown is {first.path.name}; other runs are in {some(others)}. To have all in one: {merge}"
-        )
+        merge = " ".join(map(quoted, (_short(Path(__file__).with_name("merge.py")), others[0].path, first.path)))
+        report.notes.append(f"Shown is {first.path.name}, other runs are in {some(others)}; into one: python {merge}")
 
 
 def _texts(todo: list[tuple[_Entry, str]], stores: list[_Files]) -> dict[Path, str]:
@@ -1160,12 +1135,8 @@ def _check_writable(folders: set[Path]) -> None:
             raise Refused(f"{folder} cannot be written. Copy the record to a folder of your own, then try again.")
 
 
-def _write(
-    opened: dict[Path, sqlite3.Connection], texts: dict[Path, str], stores: list[_Files], report: Report
-) -> bool:
-    """Commit, replace, make and set aside; False when the disk failed after the first change."""
-    for connection in opened.values():
-        connection.execute("COMMIT")
+def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> bool:
+    """Replace, make and set aside; False when the disk failed after the first change."""
     try:
         for path, text in texts.items():
             _replace(path, text.encode("utf-8", "surrogateescape"))

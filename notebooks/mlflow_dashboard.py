@@ -58,7 +58,6 @@ config = Config()
 kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 arguments = tools.arguments()
 source = tools.chosen_record(arguments.source, config.work / "mlruns")
-print(source)
 
 # %% [markdown]
 # ## Make it right, and open it

@@ -225,7 +225,7 @@ def test_a_database_may_be_named(project: Path, blank: Path) -> None:  # noqa: F
     assert bytes_of(project) == was
     fix_paths(project / "backend.db")
     merge = next(note for note in fix_paths(project).notes if "other runs are in" in note)
-    assert merge.startswith("Shown is backend.db; other runs are in ") and "merge.py" in merge
+    assert merge.startswith("Shown is backend.db, other runs are in ") and "merge.py" in merge
 
 
 def test_git_lfs_pointers_say_git_lfs_pull(project: Path, blank: Path) -> None:  # noqa: F811
@@ -290,3 +290,16 @@ def test_evaluation_data_sets_come_along(project: Path, blank: Path) -> None:  #
         (row,) = connection.execute("SELECT source_id, destination_id FROM entity_associations").fetchall()
         assert row == ("d-1", experiment)
         assert connection.execute("SELECT inputs FROM evaluation_dataset_records").fetchall() == [("{}",)]
+
+
+def test_a_folder_with_artifacts_is_not_set_aside(project: Path, blank: Path) -> None:  # noqa: F811
+    """MLflow refuses the store for it, and yet it holds the artifacts of a run in the database beside."""
+    (run,) = make(Wild((Store(DATABASE, (Run("lost"),)),)), project, blank)
+    make(Wild((Store("mlruns", (Run("lost"), Run(root="/b/mlruns"))),)), project / "x", blank)
+    shutil.move(project / "x" / "mlruns" / "1", project / "mlruns" / "1")
+    folder = project / "mlruns" / "old runs" / run / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "model.txt").write_text("x")
+    report = fix_paths(project)
+    assert (folder / "model.txt").is_file() and "'old runs', which holds artifacts" in str(report)
+    assert seen(project / DATABASE)[run][1] == ["model.txt"]

@@ -19,8 +19,9 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from mlruns_tools.dashboard import open_dashboard, store_uri
-from mlruns_tools.fixed_paths import find_record, fix_paths, to_sqlite
+from mlruns_tools.dashboard import open_dashboard, repair_if_needed, store_uri
+from mlruns_tools.fixed_paths import fix_paths, look
+from mlruns_tools.schema import to_sqlite
 
 EVERY = ViewType.ALL
 MOVED = "moved é #1"
@@ -89,12 +90,11 @@ def journey(record: Path, folder: Path, repair: Callable[..., object]) -> dict[s
     """{check: what was seen} of a copy of the record, moved, repaired twice, moved again and repaired again."""
     home = shutil.copytree(record, folder / MOVED / record.name)
     seen = {"repair": str(repair(home).exit_code)}
-    mlruns, _ = find_record(home)
-    seen |= through_the_client(mlruns) | through_the_server(mlruns)
+    seen |= through_the_client(home) | through_the_server(home)
     seen["changed by a second repair"] = str(sum(fix_paths(home).changed.values()))
     away = home.rename(folder / "moved again")
     fix_paths(away)
-    again = through_the_client(find_record(away)[0])
+    again = through_the_client(away)
     seen["the same after another move"] = "yes" if again.items() <= seen.items() else f"no: {again}"
     return seen
 
@@ -105,8 +105,8 @@ def main() -> None:
     os.environ |= {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     columns: dict[str, dict[str, str]] = {}
     for record in sorted(path for path in parser.parse_args().folder.iterdir() if path.is_dir()):
-        for name, repair in {"": fix_paths, " --to-sqlite": to_sqlite}.items():
-            if not name or not find_record(record)[1]:
+        for name, repair in {"": repair_if_needed, " --to-sqlite": to_sqlite}.items():
+            if not name or not look(record).stores[0].is_database:
                 with tempfile.TemporaryDirectory() as folder:
                     columns[record.name + name] = journey(record, Path(folder).resolve(), repair)
     checks = dict.fromkeys(check for column in columns.values() for check in column)

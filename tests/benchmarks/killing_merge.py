@@ -46,7 +46,7 @@ def make_record(mlruns: Path, runs: int, size: int) -> MlflowClient:
     mlruns.mkdir(parents=True)
     (mlruns / DATABASE).touch()
     with chdir(mlruns.parent):
-        client = _client(mlruns)
+        client = _client(mlruns / DATABASE)
     experiment = client.create_experiment("captcha-ocr", (mlruns / "artifacts").as_uri())
     for number in range(runs):
         run = client.create_run(experiment, run_name=f"run {number}").info.run_id
