@@ -84,7 +84,7 @@ class Dashboard:
         atexit.register(self.stop)
 
     def wait_until_it_answers(self, patience: float = PATIENCE) -> None:
-        """Return when `/health` answers; raises RuntimeError with the end of the server's log when it does not."""
+        """Return when `/health` answers; raises RuntimeError with the cause in the server's log when it does not."""
         end = time.monotonic() + patience
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -92,10 +92,13 @@ class Dashboard:
                     return
             except (URLError, OSError):
                 time.sleep(0.2)
-        tail = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        cause = next((line.strip() for line in reversed(lines) if re.search("Error|Exception", line)), "")
         ended = self.process.poll() is not None
         self.stop()
-        raise RuntimeError(f"The MLflow server {'ended' if ended else f'did not answer in {patience} s'}:\n{tail}")
+        raise RuntimeError(
+            f"The MLflow server {'ended' if ended else f'did not answer in {patience} s'}: {cause[:500]}"
+        )
 
     def ask(self, endpoint: str, **body: object) -> dict[str, Any]:
         """The answer of MLflow's REST API to a POST, such as `ask("runs/search", experiment_ids=["1"])`."""
@@ -187,7 +190,7 @@ def open_dashboard(source: Path, port: int | None = None, maps: Sequence[tuple[s
             " belong to it, say where they are: --map OLD=NEW"
         )
     store = record.stores[0]
-    if store.is_database and store.revision and (told := _bring_up(store.path)):
+    if store.is_database and (told := _bring_up(store.path)):
         print(told)
     dashboard = Dashboard(record, _free_port(port))
     try:
@@ -213,7 +216,7 @@ def repair_if_needed(source: Path, maps: Sequence[tuple[str, str]] = ()) -> Repo
     if report.to_do or not report.source.exists() or zipfile.is_zipfile(source):
         report = fix_paths(source, maps=maps)
     store = look(report.source).stores[0]
-    if store.is_database and store.revision and (told := _bring_up(store.path)):
+    if store.is_database and (told := _bring_up(store.path)):
         report.notes.append(told)
     return report
 
