@@ -212,12 +212,13 @@ def repair_if_needed(source: Path, maps: Sequence[tuple[str, str]] = ()) -> Repo
 
     A record that is right is only read, and a zip that is unpacked beside it already is not unpacked again.
     """
-    report = fix_paths(source, dry_run=True, maps=maps)
-    if report.to_do or not report.source.exists() or zipfile.is_zipfile(source):
-        report = fix_paths(source, maps=maps)
+    zipped = Path(source).is_file() and zipfile.is_zipfile(source)
+    report = fix_paths(source, dry_run=not zipped, maps=maps)
     store = look(report.source).stores[0]
-    if store.is_database and (told := _bring_up(store.path)):
-        report.notes.append(told)
+    told = _bring_up(store.path) if store.is_database else None  # before the repair, so that this can be undone
+    if not zipped and report.to_do:
+        report = fix_paths(source, maps=maps)
+    report.notes += [told] if told else []
     return report
 
 

@@ -189,7 +189,8 @@ def upgrade_kept(database: Path) -> str | None:
     try:
         if told := upgrade(part, database):
             copy_database(database, kept)
-            os.replace(part, database)
+            with closing(sqlite3.connect(part)) as new, closing(_connect(database)) as old:
+                new.backup(old)  # into the file that is there, which another program may have open
             return f"{database.name} {told}; as it was: {kept.name}"
     finally:
         part.unlink(missing_ok=True)

@@ -176,6 +176,17 @@ def test_a_merge_into_a_record_with_mlartifacts(
     assert all(client.list_artifacts(name) for name in truth)
 
 
+def test_the_advised_way_back_goes_back_after_an_upgrade_too(project: Path) -> None:
+    mlruns = older(project / "mlruns", OLD["2.9"], "a" * 32)
+    report = repair_if_needed(mlruns)
+    assert "brought to MLflow 3.17; as it was: mlflow.db.bak" in brief(report) and "--undo" in brief(report)
+    with closing(sqlite3.connect(mlruns / f"{DATABASE}.bak")) as connection:
+        assert connection.execute("SELECT artifact_uri FROM runs").fetchone()[0].startswith("file:///kaggle/")
+    assert main([*shlex.split(report.undo)[2:]]) == 0
+    with closing(sqlite3.connect(mlruns / DATABASE)) as connection:
+        assert connection.execute("SELECT artifact_uri FROM runs").fetchone()[0].startswith("file:///kaggle/")
+
+
 def test_newer_schema(project: Path, blank: Path) -> None:  # noqa: F811
     make(Wild((Store(INSIDE, (Run(),)),)), project, blank)
     for revision, needed in (
