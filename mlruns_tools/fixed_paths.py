@@ -331,7 +331,7 @@ def _walk(top: Path) -> Iterator[Path]:
         yield folder
         inside = depth < MOST_DEPTH and (folder == top or folder.name != SERVER)
         only = ("mlruns", SERVER) if inside and _is_file_store(folder) else None
-        for path in _folders(folder) if inside and os.access(folder, os.R_OK) else ():
+        for path in _folders(folder) if inside else ():
             no = path.name in passed or path.name[:1] == "." or path.name.isdigit() or LONG_ID.fullmatch(path.name)
             no = no or path.name.endswith(ASIDE)
             if not no and not path.is_symlink() and (only is None or path.name in only):
@@ -349,7 +349,7 @@ def _nearby(source: Path) -> Iterator[Path]:
 
 def _folders(parent: Path) -> list[Path]:
     """The folders inside, in order; a link counts as what it leads to."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(parent) as found:
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(parent) as found:
         return [parent / name for name in sorted(entry.name for entry in found if entry.is_dir())]
     return []
 
@@ -795,6 +795,8 @@ class _Files:
     def _folders(self, parent: Path) -> list[Path]:
         """At fixed depths, because artifacts may hold a `meta.yaml` as well."""
         found = _folders(parent)
+        if parent.is_dir() and not os.access(parent, os.R_OK):
+            raise Refused(f"{parent} cannot be read. Copy the record to a folder of your own, then try again.")
         for path in [path for path in found if _leads_out(path, self.place)]:
             if (path / "meta.yaml").exists() or path.name in (".trash", "models"):
                 raise Refused(f"{path} {LINK}")
