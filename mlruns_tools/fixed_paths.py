@@ -1117,7 +1117,9 @@ def _tell(
     if record.hidden:
         first, *others = record.stores[0], *record.hidden
         merge = " ".join(map(quoted, (_short(Path(__file__).with_name("merge.py")), others[0].path, first.path)))
-        report.notes.append(f"Shown is {first.path.name}, other runs are in {some(others)}; into one: python {merge}")
+        report.notes.insert(
+            0, f"Shown is {first.path.name}, other runs are in {some(others)}; into one: python {merge}"
+        )
 
 
 def _texts(todo: list[tuple[_Entry, str]], stores: list[_Files]) -> dict[Path, str]:

@@ -81,6 +81,8 @@ def merge(source: Path | str, target: Path | str, experiment: str | None = None,
         raise Refused(f"{source}: the source must be a zip or folder; a server's runs stay there.")
     source = Path(source).expanduser()
     if SERVER.match(str(target)):
+        if deleted:
+            raise Refused(f"{target}: to a server no deleted runs are uploaded. Leave out --deleted.")
         from mlruns_tools.push import push  # not above: only servers need MLflow
 
         return push(source, str(target).rstrip("/"), experiment)

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 from mlruns_tools.dashboard import brief, open_dashboard, repair_if_needed
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
 from mlruns_tools.merge import merge
+from mlruns_tools.pack import pack
 from mlruns_tools.undo import undo
 from tests.record import client_of, kaggle_sessions
 from tests.test_wild import blank, bytes_of, check, seen  # noqa: F401 (a fixture)
@@ -314,3 +315,17 @@ def test_a_folder_with_artifacts_is_not_set_aside(project: Path, blank: Path) ->
     report = fix_paths(project)
     assert (folder / "model.txt").is_file() and "'old runs', which holds artifacts" in str(report)
     assert seen(project / DATABASE)[run][1] == ["model.txt"]
+
+
+@pytest.mark.parametrize("name", ["mlartifacts", "mlruns-db-beside", "empty-db-hides-file-store", "git-lost-folders"])
+def test_what_is_packed_arrives_whole(name: str, project: Path, blank: Path) -> None:  # noqa: F811
+    """With what lies beside the folder, and neither copies nor what was set aside."""
+    truth = make(SHOWN[name], project, blank)
+    fix_paths(project)
+    archive = pack(project, project.parent / "packed.zip").path
+    stores = {each.store.relative_to(project) for each in truth.values()}
+    shutil.rmtree(project)
+    report = fix_paths(archive, to := project.parent / "new é")
+    assert report.exit_code == 0, str(report)
+    found = check(truth, report, {to / store for store in stores})
+    assert all(files for _, files in found.values()) and not list(to.rglob("*.undo.zip"))
