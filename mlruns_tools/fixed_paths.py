@@ -85,6 +85,7 @@ SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names a
 LONG_ID = re.compile(r"(?:m-|tr-)?[0-9a-f]{32}|[0-9]{15,}")  # of a run, model, trace, or a file store's experiment
 SECRET = re.compile("[0-9a-f]{32}")  # in an id that no stranger can guess
 ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,63}")  # of an experiment's folder; any other makes MLflow refuse the store
+OWN = re.compile(r"artifacts|models|mlruns\.json|\d+")  # what lies beside a database in a folder of its own
 ALONE = ("experiments", "workspaces")  # kinds without files of their own
 RESERVED = ("tags", "datasets", "traces", "models")  # folders of an experiment that are no runs
 NEEDED = ("metrics", "params", "artifacts")  # folders without which MLflow finds no run
@@ -1282,20 +1283,15 @@ def _fix_zip(
             report.notes.insert(0, f"{source} is unpacked already: this is {root}")
             return report
         if there := [to / name for name in sorted(tops) if os.path.lexists(to / name) and not _is_empty(to / name)]:
-            raise Refused(
-                f"{there[0]} is there already. Repair that folder itself, or unpack elsewhere by --to FOLDER."
-            )
+            raise Refused(f"{there[0]} is there already. Repair that itself, or unpack elsewhere by --to FOLDER.")
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if dry_run else to))
         try:
             _unpack(archive, members, folder, source)
             record = look(folder / first)
-            report = _repair(
-                record, folder / first, folder, to, _said(old, maps, record.root), dry_run, portable, digest
-            )
+            said = _said(old, maps, record.root)
+            report = _repair(record, folder / first, folder, to, said, dry_run, portable, digest)
             if others:
-                report.notes.append(
-                    f"Left in the zip, {len(others)} file(s) that are none of a record: {some(others, 3)}"
-                )
+                report.notes.append(f"Left in the zip, {len(others)} file(s) of no record: {some(others, 3)}")
             if not dry_run:  # from here on `_finish` can end it
                 _put(folder.rename(folder.with_name(folder.name.replace(PREFIX, WHOLE))), to)
         finally:
@@ -1315,8 +1311,7 @@ def _opened(source: Path) -> zipfile.ZipFile:
     except UNSOUND as error:
         with source.open("rb") as file:
             pointer = file.read(len(LFS)) == LFS
-        why = "is a Git LFS pointer, not the file. Fetch it first: git lfs pull"
-        raise Refused(f"{source} {why if pointer else f'is no sound zip ({error}). Download it again.'}") from error
+        raise Refused(f"{source} {POINTER if pointer else f'is no sound zip ({error}). Download it again.'}") from error
 
 
 def _put(folder: Path, to: Path) -> None:
@@ -1336,13 +1331,11 @@ def _finish(to: Path) -> None:
         if left.is_dir() and not left.is_symlink():
             if left.name.startswith(WHOLE):
                 _put(left, to)
-            else:
-                removed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=to))
-                with suppress(
-                    OSError
-                ):  # renamed first: a run that still works on it fails then, and never ends with half
-                    os.rename(left, removed / "left")
-                shutil.rmtree(removed, ignore_errors=True)
+                continue
+            removed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=to))
+            with suppress(OSError):  # renamed first: a run still at work on it fails then, and never ends with half
+                os.rename(left, removed / "left")
+            shutil.rmtree(removed, ignore_errors=True)
 
 
 def _is_empty(path: Path) -> bool:
@@ -1403,8 +1396,9 @@ def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source:
             f"{source} holds no MLflow record: neither mlruns/ nor {DATABASE} nor experiments with meta.yaml."
         )
     whole = {top for top, inside in above.items() if "mlruns" not in inside}
+    stores = [f"{top}/" if top else "" for top, inside in above.items() if "" in inside]  # all below is of a file store
     nested = {
-        top for top in above for other in whole if top != other and f"{top}/".startswith(f"{other}/" if other else "")
+        top for top in above if any(f"{top}/" != store and f"{top}/".startswith(store) for store in stores if top)
     }
     tops = [top for top in above if top not in nested]
     base = os.path.commonpath([top or "." for top in tops]) if len(tops) > 1 and "" not in tops else ""
@@ -1413,7 +1407,8 @@ def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source:
         for top in tops:
             rest = name[len(top) + 1 :] if top and name.startswith(f"{top}/") else name if not top else ""
             first = rest.split("/")[0]
-            if rest and (top in whole or first in above[top]) and not COPY.fullmatch(rest.removeprefix("mlruns/")):
+            ours = first in above[top] or (top in whole and ("" in above[top] or OWN.fullmatch(first)))
+            if rest and ours and not COPY.fullmatch(rest.removeprefix("mlruns/")):
                 if len(tops) > 1:
                     found[f"{source.stem}/{name[len(base) + 1 :] if base else name}"] = info
                 else:

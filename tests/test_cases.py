@@ -190,6 +190,7 @@ def test_the_advised_way_back_goes_back_after_an_upgrade_too(project: Path) -> N
 
 def test_newer_schema(project: Path, blank: Path) -> None:  # noqa: F811
     make(Wild((Store(INSIDE, (Run(),)),)), project, blank)
+    fix_paths(project)
     for revision, needed in (
         ("e0ffee000001", "or a later one: pip install --upgrade mlflow"),
         ("f4a9b2c7d1e6", "mlflow>=3.18"),
@@ -329,3 +330,21 @@ def test_what_is_packed_arrives_whole(name: str, project: Path, blank: Path) -> 
     assert report.exit_code == 0, str(report)
     found = check(truth, report, {to / store for store in stores})
     assert all(files for _, files in found.values()) and not list(to.rglob("*.undo.zip"))
+
+
+def test_only_what_a_record_has_is_unpacked(project: Path, blank: Path) -> None:  # noqa: F811
+    for store, place in ((DATABASE, "server"), (DATABASE, "own"), ("mlruns", "server")):
+        truth = make(Wild((Store(store, (Run(place),)),)), project, blank)
+        if not any((project / "mlruns").iterdir()):
+            (project / "mlruns").rmdir()
+        for name in ("src/train.py", "data/1.png", "README.md", "mlruns.txt"):
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_text("mine")
+        zipped(project, "repo-main/", archive := project.parent / "archive.zip", True)
+        shutil.rmtree(project)
+        report = fix_paths(archive, to := project.parent / "to")
+        assert report.exit_code == 0 and "Left in the zip, 4 file(s) of no record" in str(report), str(report)
+        assert not [path for path in to.rglob("*") if path.is_file() and path.read_bytes() == b"mine"]
+        stores = [path for path in (to / "mlruns" / DATABASE, to / DATABASE, to / "mlruns") if path.exists()]
+        check(truth, report, stores[:1])
+        shutil.rmtree(to)
