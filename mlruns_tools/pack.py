@@ -106,22 +106,25 @@ def _pack_all(archive: zipfile.ZipFile, record: Record, folder: Path, packed: Pa
             write_marker(record.root)
     packed.runs = len(frozenset().union(*(store.ids for store in record.stores)))
     databases = [store.path for store in record.stores if store.is_database]
+    bases = [base for base in record.bases if not any(base != up and base.is_relative_to(up) for up in record.bases)]
+    top = Path(
+        os.path.commonpath([record.root, *(path.parent for path in (*bases, *databases) if path != record.root)])
+    )
     for database in databases:
         copy = folder / database.name
         copy_database(database, copy)
-        _add(archive, copy, _name(database, record.root), packed)
-    bases = [base for base in record.bases if not any(base != up and base.is_relative_to(up) for up in record.bases)]
+        _add(archive, copy, _name(database, record.root, top), packed)
     for base in bases:
         for path in files_below(base, packed.links, base):
             if path not in databases and path not in others and not _is_litter(path.relative_to(base)):
-                _add(archive, path, _name(path, record.root), packed)
+                _add(archive, path, _name(path, record.root, top), packed)
 
 
-def _name(path: Path, root: Path) -> str:
-    """In the zip: below `mlruns/`, or beside it what lies beside the record's folder."""
-    if path.is_relative_to(root):
+def _name(path: Path, root: Path, top: Path) -> str:
+    """In the zip: below `mlruns/`, or beside it what lies beside; of several records in a tree as they lie in it."""
+    if top in (root, root.parent) and path.is_relative_to(root):
         return f"mlruns/{path.relative_to(root).as_posix()}"
-    return path.relative_to(root.parent).as_posix() if path.is_relative_to(root.parent) else path.name
+    return path.relative_to(top).as_posix()
 
 
 def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder: Path, packed: Packed) -> None:

@@ -64,17 +64,18 @@ class Opened(NamedTuple):
 
 
 def open_source(source: Path, work: Path, now: str = "") -> list[Opened]:
-    """The stores with runs of a record, a zip or folder, with help of the empty folder `work`; the source is only read.
+    """The stores of a record, a zip or folder, that have runs of their own; the source is only read.
 
-    A zip is unpacked, of a folder the databases alone are copied; files become a database, one of another schema than
-    `now` is brought to the installed MLflow's. Raises Refused without a record that can be read.
+    With help of the empty folder `work` a zip is unpacked, of a folder the databases alone are copied; files become a
+    database, one of another schema than `now` is brought to the installed MLflow's. Raises Refused without a record that
+    can be read.
     """
     work, notes = work.resolve(), []
     if source.is_file() and not source.name.endswith(SUFFIXES):
         notes = [note for note in fix_paths(source, to=work / "zip").notes if note.startswith("Left in the zip")]
         source = work / "zip"
     record = look(source.resolve())
-    stores = [store for store in record.stores if store.ids] or record.stores[:1]
+    stores = [record.stores[0], *record.hidden]
     return [_open_store(record, store, work / f"copy{n}", now, notes * (n == 0)) for n, store in enumerate(stores)]
 
 

@@ -318,16 +318,26 @@ def test_a_folder_with_artifacts_is_not_set_aside(project: Path, blank: Path) ->
     assert seen(project / DATABASE)[run][1] == ["model.txt"]
 
 
-@pytest.mark.parametrize("name", ["mlartifacts", "mlruns-db-beside", "empty-db-hides-file-store", "git-lost-folders"])
+PACKED = {
+    name: SHOWN[name] for name in ("mlartifacts", "mlruns-db-beside", "empty-db-hides-file-store", "git-lost-folders")
+}
+PACKED["two of a tree"] = Wild((Store("a/b/mlruns", (Run(),)), Store("mlflow.db", (Run("flat"), Run("server")))))
+PACKED["three in one folder"] = Wild(
+    (Store("mlruns", (Run(),)), Store(INSIDE, (Run(),)), Store("backend.db", (Run(),)))
+)
+
+
+@pytest.mark.parametrize("name", PACKED)
 def test_what_is_packed_arrives_whole(name: str, project: Path, blank: Path) -> None:  # noqa: F811
     """With what lies beside the folder, and neither copies nor what was set aside."""
-    truth = make(SHOWN[name], project, blank)
+    truth = make(PACKED[name], project, blank)
     fix_paths(project)
     archive = pack(project, project.parent / "packed.zip").path
     stores = {each.store.relative_to(project) for each in truth.values()}
     shutil.rmtree(project)
     report = fix_paths(archive, to := project.parent / "new é")
     assert report.exit_code == 0, str(report)
+    to = to / "packed" if name == "two of a tree" else to
     found = check(truth, report, {to / store for store in stores})
     assert all(files for _, files in found.values()) and not list(to.rglob("*.undo.zip"))
 
