@@ -1116,11 +1116,11 @@ def _tell(
     if places.pointers:
         report.problems.append(f"artifacts are Git LFS pointers, fetch them: git lfs pull ({some(places.pointers, 3)})")
     if record.hidden:
-        first, *others = record.stores[0], *record.hidden
-        merge = " ".join(map(quoted, (_short(Path(__file__).with_name("merge.py")), others[0].path, first.path)))
-        report.notes.insert(
-            0, f"Shown is {first.path.name}, other runs are in {some(others)}; into one: python {merge}"
-        )
+        told = f"Shown is {record.stores[0].path.name}, other runs are in {some(record.hidden)}"
+        if (tool := Path(__file__).with_name("merge.py")).is_file():
+            new = report.root.with_name("merged")
+            told += f"; all into a new record: python {' '.join(map(quoted, (_short(tool), report.source, new)))}"
+        report.notes.insert(0, told)
 
 
 def _texts(todo: list[tuple[_Entry, str]], stores: list[_Files]) -> dict[Path, str]:
