@@ -993,7 +993,7 @@ def _repair(
             places = _Map(record, place, life, said, (folder for files in stores for folder in files.lost))
             places.learn(entries)
             todo = _sort(entries, places, stays, report)
-            _check_said(said, entries)
+            _check_said(said, entries, record.root)
             _spare(stores, entries, places)
             _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
             for said in (report.notes, report.problems) if place != life else ():
@@ -1031,9 +1031,11 @@ def _spare(stores: list[_Files], entries: list[_Entry], places: _Map) -> None:
             store.problems.append(f"MLflow refuses the store for its folder {folder.name!r}, which holds artifacts")
 
 
-def _check_said(said: Sequence[tuple[str, str]], entries: list[_Entry]) -> None:
-    for old, key in [(old, _key(_steps(old))) for old, _ in said]:
-        if not any(_key(_steps(entry.location))[: len(key)] == key for entry in entries):
+def _check_said(said: Sequence[tuple[str, str]], entries: list[_Entry], root: Path) -> None:
+    """Raises Refused for a root in which no location lies; one that a `--map` has moved already is well."""
+    for old, new in said:
+        olds = [_key(_steps(place)) for place in (old, os.path.abspath(new))[: 1 + (Path(new) != root)]]
+        if not any(_key(_steps(entry.location))[: len(key)] == key for entry in entries for key in olds):
             tail = r"(?<=[^/:\\])[/\\](\d+|models|artifacts|[0-9a-f]{32})([/\\].*|$)"
             found = Counter(re.sub(tail, "", entry.location) for entry in entries)
             raise Refused(f"no location lies in {old}. They lie in {some(where for where, _ in found.most_common())}")

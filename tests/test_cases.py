@@ -287,6 +287,10 @@ def test_artifacts_kept_elsewhere(project: Path, blank: Path, tmp_path: Path) ->
     report = fix_paths(project, maps=maps)
     assert report.exit_code == 0 and report.changed["runs"] == 2, str(report)
     assert {run: files for run, (_, files) in seen(project / INSIDE).items()} == {run: [f"{run}.txt"] for run in ids}
+    assert fix_paths(project, maps=maps).exit_code == 0  # has moved them already
+    (tmp_path / "disk c").mkdir()
+    with pytest.raises(Refused, match="no location lies in /c"):
+        fix_paths(project, maps=[*maps, ("/c", str(tmp_path / "disk c"))])
     again = fix_paths(project)  # their ids say that these folders are the record's
     assert again.exit_code == 0 and not again.changed["runs"] and not again.exposed
 
