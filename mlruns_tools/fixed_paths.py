@@ -29,6 +29,7 @@ import stat
 import struct
 import sys
 import tempfile
+import time
 import unicodedata
 import zipfile
 import zlib
@@ -50,6 +51,7 @@ SUFFIXES = (".db", ".sqlite", ".sqlite3", ".db3")  # of files that may be a data
 SERVER = "mlartifacts"  # the folder in which `mlflow server` keeps artifacts
 ASIDE = ".set-aside"  # ends the name of the folder beside a file store for what MLflow cannot read on with
 COPY = re.compile(r"repair-(\d+)\.undo\.zip")  # in the record's folder: what a repair changed, as it was before
+YOUNG = 60  # seconds since a file was written, by a training that may be writing still
 PATIENCE = 5  # seconds to wait for a database that another program is writing
 PREFIX, WHOLE = ".mlruns-", ".mlruns-whole-"  # of the folder that a zip is unpacked into, beside its last place
 UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
@@ -994,7 +996,7 @@ def _repair(
             places.learn(entries)
             todo = _sort(entries, places, stays, report)
             _check_said(said, entries, record.root)
-            _spare(stores, entries, places)
+            _spare(stores, entries, places, {entry.store for entry, _ in todo} if digest is None else None)
             _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
             for said in (report.notes, report.problems) if place != life else ():
                 said[:] = [text.replace(str(place), str(life)) for text in said]
@@ -1023,12 +1025,17 @@ def _repair(
     return report
 
 
-def _spare(stores: list[_Files], entries: list[_Entry], places: _Map) -> None:
-    """Leave what would be set aside where it holds artifacts, and say so."""
-    for store, folder in [(each, path) for each in stores for path in each.aside if path.is_dir()]:
-        if any((places.decide(entry) or "").startswith(f"{folder}{os.sep}") for entry in entries):
-            store.aside.remove(folder)
-            store.problems.append(f"MLflow refuses the store for its folder {folder.name!r}, which holds artifacts")
+def _spare(stores: list[_Files], entries: list[_Entry], places: _Map, moved: set[Path] | None) -> None:
+    """Leave what would be set aside where it holds artifacts, or a training may be writing it just now.
+
+    That is: young, in a store of which no location changes; of a zip, where `moved` is None, nobody is writing.
+    """
+    for store, path in [(each, path) for each in stores for path in each.aside]:
+        if path.is_dir() and any((places.decide(entry) or "").startswith(f"{path}{os.sep}") for entry in entries):
+            store.aside.remove(path)
+            store.problems.append(f"MLflow refuses the store for its folder {path.name!r}, which holds artifacts")
+        elif moved is not None and store.place not in moved and time.time() - path.stat().st_mtime < YOUNG:
+            store.aside.remove(path)
 
 
 def _check_said(said: Sequence[tuple[str, str]], entries: list[_Entry], root: Path) -> None:

@@ -1,5 +1,6 @@
 """Seventeen kinds of records that once came out wrong for their owners, each by name."""
 
+import os
 import shlex
 import shutil
 import sqlite3
@@ -368,3 +369,15 @@ def test_only_what_a_record_has_is_unpacked(project: Path, blank: Path) -> None:
         stores = [path for path in (to / "mlruns" / DATABASE, to / DATABASE, to / "mlruns") if path.exists()]
         check(truth, report, stores[:1])
         shutil.rmtree(to)
+
+
+def test_what_a_training_writes_just_now_stays(project: Path, blank: Path) -> None:  # noqa: F811
+    """Of a file store at its place a metric that is empty for a moment."""
+    (run,) = make(Wild((Store("mlruns", (Run(root="here"),)),)), project, blank)
+    metric = project / "mlruns" / "1" / run / "metrics" / "loss"
+    metric.write_bytes(b"")
+    was = bytes_of(project)
+    report = fix_paths(project)
+    assert report.exit_code == 1 and bytes_of(project, "mlruns.json") == was
+    os.utime(metric, (1_700_000_000, 1_700_000_000))
+    assert fix_paths(project).aside == [f"1/{run}/metrics/loss"] and not metric.exists()
