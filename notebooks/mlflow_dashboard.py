@@ -101,7 +101,7 @@ if not tools.on_kaggle():
 newest = tools.runs_table(report.source)[:3]
 table = pandas.DataFrame(tools.shortened(newest), columns=None if newest else ["run"]).T.fillna("")
 results = table.filter(regex="^(run|id|status|epochs|best_.*|test_(?!share).*)$", axis="index")
-print(results.to_string(header=False))
+print(results.to_string(header=False) if newest else "The record holds no run.")
 
 # %% [markdown]
 # Everything else in which they differ: among the settings should be the reason. What is not listed is the same in all of
@@ -109,7 +109,8 @@ print(results.to_string(header=False))
 
 # %%
 others = table.drop(results.index)
-print(others[(others.nunique(axis="columns", dropna=False) > 1) | (len(newest) == 1)].to_string(header=False))
+different = others[(others.nunique(axis="columns", dropna=False) > 1) | (len(newest) == 1)]
+print(different.to_string(header=False) if newest else "")
 
 # %% [markdown]
 # Their curves, epoch by epoch. A validation loss that rises while the training loss goes on falling says that the network
