@@ -18,6 +18,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
 if __name__ == "__main__":  # as a script, only this file's own folder is on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -134,14 +139,16 @@ def _target(target: Path) -> tuple[Path, Path | None]:
 
 @contextmanager
 def _work_folder(root: Path) -> Iterator[Path]:
-    """An empty folder for one merge at a time; its lock ends with the process, and what a killed merge left is removed."""
+    """An empty folder for one merge at a time; its lock ends with the process, and what a killed merge left is removed.
+
+    The record may be a stranger's: no link is followed, and nothing in it is opened as a database.
+    """
     folder = root / WORK
-    folder.mkdir(exist_ok=True)
-    with closing(sqlite3.connect(folder / "lock", timeout=0, isolation_level=None)) as lock:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise Refused(f"another merge into {root} is going on. Wait for its end.") from error
+    if not os.path.islink(folder):
+        folder.mkdir(exist_ok=True)
+    if os.path.islink(folder) or os.path.islink(folder / "work") or os.path.islink(folder / "lock"):
+        raise Refused(f"{folder} is or holds a link, which no merge makes. Remove it, then merge again.")
+    with _locked(folder / "lock", root):
         work = folder / "work"
         if work.exists():
             shutil.rmtree(work)
@@ -150,10 +157,29 @@ def _work_folder(root: Path) -> Iterator[Path]:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
-            lock.close()
-            with suppress(OSError):  # another merge has taken the lock
-                (folder / "lock").unlink()
-                folder.rmdir()
+
+
+@contextmanager
+def _locked(path: Path, root: Path) -> Iterator[None]:
+    """A lock of the operating system's on a file of its own, which ends with the process. Refused where it is taken."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600), "r+b")
+    try:
+        if os.name == "nt":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise Refused(f"another merge into {root} is going on. Wait for its end.") from error
+    try:
+        yield
+    finally:
+        if os.name == "nt":  # which removes no file that is open; elsewhere it goes first, so that no other takes it
+            file.close()
+        with suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
+        file.close()
 
 
 def _merge(

@@ -276,14 +276,41 @@ def test_a_locked_target_is_refused_and_left_as_it_was(sessions, merged, tmp_pat
 
 
 def test_one_merge_at_a_time(sessions, own: Path) -> None:
-    (own / WORK).mkdir()
-    with closing(sqlite3.connect(own / WORK / "lock", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+    with merge_module._work_folder(own):
         for _ in range(2):  # a refused one does not take the lock away
             with pytest.raises(Refused, match="another merge"):
                 merge(sessions["first"][0], own)
     merge(sessions["first"][0], own)
     assert not (own / WORK).exists()
+
+
+def test_a_target_with_a_strangers_work_folder(sessions, own: Path, tmp_path: Path) -> None:
+    """Its `lock` is no database to be opened, whose journal may name any file to delete, and no link in it is followed."""
+    victim = tmp_path / "victim"
+    (victim / "work").mkdir(parents=True)
+    (victim / "work" / "mine").write_text("mine")
+    (own / WORK).mkdir()
+    with closing(sqlite3.connect(own / WORK / "lock")) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+    journal = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # the header's magic, and again at the end after a name
+    name = str(victim / "work" / "mine").encode()
+    (own / WORK / "lock-journal").write_bytes(
+        journal + bytes(504) + name + len(name).to_bytes(4, "big") + bytes(4) + journal
+    )
+    merge(sessions["first"][0], own)
+    assert (victim / "work" / "mine").read_text() == "mine"
+    shutil.rmtree(own / WORK, ignore_errors=True)
+    for place, to in (
+        (own / WORK, victim),
+        (own / WORK / "work", victim),
+        (own / WORK / "lock", victim / "work" / "mine"),
+    ):
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(to)
+        with pytest.raises(Refused, match="is or holds a link"):
+            merge(sessions["second"][0], own)
+        assert (victim / "work" / "mine").read_text() == "mine"
+        place.unlink()
 
 
 def test_one_database_alone_is_written(sessions, own: Path, monkeypatch) -> None:
