@@ -80,6 +80,11 @@ KEYS = {  # of the meta.yaml of each kind: those that name a place, and those th
     "model versions": (("source", "storage_location"), ("name", "version")),
     "registered models": ((), ("name",)),
 }
+TRIGGER = (  # the only one that MLflow's databases have
+    "CREATE TRIGGER prevent_secrets_aad_mutation BEFORE UPDATE ON secrets FOR EACH ROW WHEN OLD.secret_id != NEW.secret_id"
+    " OR OLD.secret_name != NEW.secret_name BEGIN SELECT RAISE(ABORT, 'secret_id and secret_name are immutable (used as AAD"
+    " in encryption)'); END"
+)
 LOGGED = ("mlflow.loggedArtifacts", "mlflow.loggedImages", "mlflow.log-model.history")  # tags of runs with artifacts
 PROMPT = "dummy-source"  # what MLflow writes as the source of a prompt, which has no files
 SERVED = "mlflow-artifacts:/"  # before locations relative to what `mlflow server --artifacts-destination` is given
@@ -927,18 +932,33 @@ def _open(database: Path, write: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         health = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        tables = _tables(connection)
-        triggers = set(connection.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'trigger'"))
+        fault = "is damaged" if health != "ok" else _strange(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _refusal(database, error) from error
-    fault = "is damaged" if health != "ok" else "" if {"experiments", "runs"} <= tables else "is no MLflow database"
-    if not fault and triggers & {(table,) for _, table, *_ in COLUMNS}:
-        fault = "has triggers that MLflow does not write"
     if fault:
         connection.close()
         raise Refused(f"{database} {fault}. {FRESH}")
     return connection
+
+
+def _strange(connection: sqlite3.Connection) -> str:
+    """What is in a schema by which MLflow would read other rows than are seen here; "" where there is nothing."""
+    rows = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master").fetchall()
+    if not {"experiments", "runs"} <= {name for kind, name, _ in rows if kind == "table"}:
+        return "is no MLflow database"
+    ours = {table: {each[i] for each in COLUMNS if each[1] == table for i in (2, 3, 4)} for _, table, *_ in COLUMNS}
+    for kind, name, sql in rows:
+        other = kind == "table" and name.lower() in ours and name not in ours
+        if other or kind == "view" or re.match(r"\s*CREATE\s+VIRTUAL", sql, re.I):
+            return f"holds {name!r}, a {kind} that MLflow does not write"
+        if kind == "trigger" and " ".join(sql.split()) != TRIGGER:
+            return "has triggers that MLflow does not write"
+    for table, columns in ours.items():
+        for _, name, *_, hidden in connection.execute(f"PRAGMA table_xinfo({table})"):
+            if name.lower() in columns and (hidden or name not in columns):
+                return f"has a column {table}.{name} that MLflow does not write"
+    return ""
 
 
 def _refusal(database: Path, error: sqlite3.Error) -> Refused:

@@ -188,6 +188,21 @@ REFUSED: dict[str, Maker] = {
     "models is a link": _links("models", "", file_store),
     "a trigger": _statements("CREATE TRIGGER t AFTER UPDATE ON runs BEGIN DELETE FROM runs; END"),
     "runs is a view": _statements("ALTER TABLE runs RENAME TO r", "CREATE VIEW runs AS SELECT * FROM r"),
+    "a trigger on another table": _statements(
+        "CREATE TABLE tags (run_uuid TEXT, key TEXT)",
+        "CREATE TRIGGER t AFTER INSERT ON tags BEGIN UPDATE runs SET artifact_uri = '/etc'; END",
+    ),
+    "a trigger by the name of MLflow's": _statements(
+        "CREATE TABLE secrets (secret_id TEXT)",
+        "CREATE TRIGGER prevent_secrets_aad_mutation AFTER UPDATE ON secrets BEGIN DELETE FROM runs; END",
+    ),
+    "versions are a view": _statements("CREATE VIEW model_versions AS SELECT '/etc' AS source, 'x' AS name"),
+    "versions in another case": _statements("CREATE TABLE Model_Versions (name TEXT, source TEXT)"),
+    "a column in another case": _statements("CREATE TABLE logged_models (model_id TEXT, Artifact_Location TEXT)"),
+    "a generated column": _statements(
+        "CREATE TABLE logged_models (model_id TEXT, artifact_location TEXT GENERATED ALWAYS AS ('/etc') VIRTUAL)"
+    ),
+    "a virtual table": _statements("CREATE VIRTUAL TABLE model_versions USING fts5(name, source)"),
     "runs without rowid": _statements(
         "DROP TABLE runs", "CREATE TABLE runs (run_uuid TEXT PRIMARY KEY, artifact_uri TEXT) WITHOUT ROWID"
     ),
