@@ -1,5 +1,6 @@
 """Seventeen kinds of records that once came out wrong for their owners, each by name."""
 
+import json
 import os
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from alembic import command
@@ -15,14 +17,14 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine
 
-from mlruns_tools.dashboard import brief, open_dashboard, repair_if_needed
+from mlruns_tools.dashboard import _fetch, brief, open_dashboard, repair_if_needed
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
 from mlruns_tools.merge import merge
 from mlruns_tools.pack import pack
 from mlruns_tools.undo import undo
 from tests.record import client_of, kaggle_sessions
 from tests.test_wild import blank, bytes_of, check, seen  # noqa: F401 (a fixture)
-from tests.wild import Run, Store, Wild, make, zipped
+from tests.wild import JUNK, ROOTS, Run, Store, Wild, make, zipped
 
 INSIDE = f"mlruns/{DATABASE}"
 OLD = {"2.9": "acf3f17fdcc7", "2.22": "0584bdc529eb", "3.1": "bda7b8c39065", "3.8": "1bd49d398cd23"}  # schemas
@@ -381,3 +383,45 @@ def test_what_a_training_writes_just_now_stays(project: Path, blank: Path) -> No
     assert report.exit_code == 1 and bytes_of(project, "mlruns.json") == was
     os.utime(metric, (1_700_000_000, 1_700_000_000))
     assert fix_paths(project).aside == [f"1/{run}/metrics/loss"] and not metric.exists()
+
+
+ODD = (
+    "",
+    "empty",
+    "conflict",
+    "BOM",
+    "CRLF",
+    "UTF-16",
+    "pointer",
+    "uuid alone",
+    "another's id",
+    "empty metric",
+    "torn metric",
+)
+PLACES = ("own", "flat", "server", "server host", "server inside", "other")
+
+
+@pytest.mark.parametrize("path", ["mlruns", DATABASE])
+def test_the_dashboard_answers_with_what_is_on_disk(path: str, project: Path, blank: Path) -> None:  # noqa: F811
+    """Over REST, of a store with every quirk at once."""
+    odd = (*ODD, "Finder", "a copy", "user's meta") if path == "mlruns" else ("", "user's meta")
+    runs = [Run(place, root, files=n % 5 > 0) for n, (place, root) in enumerate(zip(PLACES * 2, ROOTS, strict=False))]
+    runs += [Run(PLACES[n % 6], quirk=quirk, lost=frozenset({"params", "tags"})) for n, quirk in enumerate(odd)]
+    truth = make(Wild((Store(path, tuple(runs), junk=JUNK, default=True),)), project, blank)
+    report = repair_if_needed(project)
+    with open_dashboard(report.source) as dashboard:
+        ids = [e["experiment_id"] for e in dashboard.ask("experiments/search", max_results=100)["experiments"]]
+        shown = {r["info"]["run_id"] for r in dashboard.ask("runs/search", experiment_ids=ids, max_results=999)["runs"]}
+        assert shown == {run for run, each in truth.items() if each.found} and len(shown) == report.usable >= 12
+
+        def files(run: str, path: str = "") -> list[str]:
+            query = urlencode({"run_id": run} | ({"path": path} if path else {}))
+            listed = json.loads(_fetch(f"{dashboard.url}/api/2.0/mlflow/artifacts/list?{query}")).get("files", [])
+            deeper = [name for each in listed if each.get("is_dir") for name in files(run, each["path"])]
+            return sorted([each["path"] for each in listed if not each.get("is_dir")] + deeper)
+
+        assert {run: files(run) for run in shown} == {run: list(truth[run].files) for run in shown}
+        for run in shown:
+            for name in truth[run].files:
+                query = urlencode({"run_uuid": run, "path": name})
+                assert _fetch(f"{dashboard.url}/get-artifact?{query}") == b"artifact_uri: /kaggle/working/mlruns\n"
