@@ -775,7 +775,9 @@ class _Files:
     """What a file store says and lacks: its entries, the folders to make, what to set aside, and the usable runs."""
 
     def __init__(self, place: Path) -> None:
-        self.place, self.runs, self.usable = place, 0, 0
+        self.place = place
+        self.runs: set[str] = set()
+        self.usable: set[str] = set()  # of these, runs that MLflow would find
         self.entries: list[_Entry] = []
         self.read: dict[Path, tuple[str, str]] = {}  # of each file that MLflow can read its kind and text
         self.edited: dict[Path, str] = {}  # the new text of those that lack more than a location
@@ -835,16 +837,16 @@ class _Files:
         names = set(os.listdir(run))
         if "meta.yaml" not in names:
             if LONG_ID.fullmatch(run.name) and names & {"metrics", "params", "tags"}:
-                self.runs += 1
+                self.runs.add(run.name)
                 self.problems.append(f"run {self._name(run)} has no meta.yaml: MLflow does not find it")
             return
-        self.runs += 1
+        self.runs.add(run.name)
         values = self._meta("runs", run, run.name, experiment)
         self.lost += [run / name for name in NEEDED if name not in names and run / "meta.yaml" not in self.aside[-1:]]
         if values is None:
             return
         own = values.get("run_id") == run.name and values["experiment_id"] == experiment
-        self.usable += own and known
+        self.usable |= {run.name} if own and known else set()
         if not own:
             who = f"{values.get('run_id')} of experiment {values['experiment_id']}"
             self.problems.append(f"run {self._name(run)} calls itself {who}: MLflow does not find it")
@@ -1134,8 +1136,8 @@ def _tell(
     report.made = sum(len(each.lost) for each in files)
     report.aside = [str(path.relative_to(each.place)) for each in files for path in each.aside]
     runs = [entry for entry in entries if entry.kind == "runs"]
-    rows = sum(entry.store not in {each.place for each in files} for entry in runs)
-    report.runs, report.usable = (rows + sum(getattr(each, name) for each in files) for name in ("runs", "usable"))
+    rows = {entry.name for entry in runs if entry.store not in {each.place for each in files}}
+    report.runs, report.usable = (len(rows.union(*(getattr(e, n) for e in files))) for n in ("runs", "usable"))
     tags = (each.place.glob(f"*/{run}/tags/{tag}") for run in report.missing for tag in LOGGED for each in files)
     logged |= {path.parent.parent.name for found in tags for path in found}
     if lost := [run for run in report.missing if run in logged]:

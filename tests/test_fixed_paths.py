@@ -506,6 +506,7 @@ def test_a_file_store_gets_a_database(
     before = everything(mlruns)
     report = to_sqlite(mlruns)
     assert report.exit_code == 0 and "3 runs" in str(report), str(report)
+    assert report.runs == report.usable == 3  # in both, and counted once
     after = everything(mlruns)
     kept = [name for name in before if name.endswith((".pth", "val_exact", "recipe"))]
     assert len(kept) >= 6 and all(after[name] == before[name] for name in kept)
