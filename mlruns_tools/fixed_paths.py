@@ -96,6 +96,14 @@ OWN = re.compile(r"artifacts|models|mlruns\.json|\d+")  # what lies beside a dat
 ALONE = ("experiments", "workspaces")  # kinds without files of their own
 RESERVED = ("tags", "datasets", "traces", "models")  # folders of an experiment that are no runs
 NEEDED = ("metrics", "params", "artifacts")  # folders without which MLflow finds no run
+LITTER = (
+    ".git",
+    ".keep",
+    ".DS_Store",
+    "._",
+    "Thumbs.db",
+    "desktop.ini",
+)  # begins the name of a file that is no artifact
 NAME = re.compile(r"[/\w.\- :]+")  # of a metric, parameter or tag
 KEY = re.compile(r"([A-Za-z_]\w*):(?=[ \r\n]|$) ?")  # begins a line of meta.yaml
 PLAIN = re.compile(r"(?:file:)?[A-Za-z0-9/.][\w/.%+-]*")  # a value that stands for itself
@@ -612,7 +620,7 @@ class _Map:
     def _look_into(self, path: str) -> bool:
         metadata = all(os.path.exists(os.path.join(path, name)) for name in ("meta.yaml", "metrics", "params"))
         for here, _, files in os.walk(path) if not metadata else ():
-            for name in files[:1]:
+            for name in [name for name in files if not name.startswith(LITTER)][:1]:
                 file = os.path.join(here, name)
                 with suppress(OSError):
                     if 100 < os.lstat(file).st_size < 200 and Path(file).read_bytes().startswith(LFS):
@@ -866,7 +874,7 @@ class _Files:
         for here, _, files in os.walk(folder):
             for file in (Path(here, name) for name in files):
                 name = file.relative_to(folder).as_posix()
-                stray = any(step.startswith((".", "Thumbs.db", "desktop.ini")) for step in name.split("/"))
+                stray = any(step.startswith((".", *LITTER)) for step in name.split("/"))
                 torn = not NAME.fullmatch(name) or (folder.name == "metrics" and not _is_metric(file.read_bytes()))
                 self.aside += [file] * (stray or torn)
                 if torn and not stray:
@@ -1018,7 +1026,8 @@ def _repair(
             places.learn(entries)
             todo = _sort(entries, places, stays, report)
             _check_said(said, entries, record.root)
-            _spare(stores, entries, places, {entry.store for entry, _ in todo} if digest is None else None)
+            moved = {entry.store for entry, _ in todo} if digest is None else {each.place for each in stores}
+            _spare(stores, entries, places, moved)
             _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
             for said in (report.notes, report.problems) if place != life else ():
                 said[:] = [text.replace(str(place), str(life)) for text in said]
@@ -1047,16 +1056,17 @@ def _repair(
     return report
 
 
-def _spare(stores: list[_Files], entries: list[_Entry], places: _Map, moved: set[Path] | None) -> None:
-    """Leave what would be set aside where it holds artifacts, or a training may be writing it just now.
+def _spare(stores: list[_Files], entries: list[_Entry], places: _Map, moved: set[Path]) -> None:
+    """Leave what would be set aside where it holds artifacts, or a training may be writing it just now: a young file.
 
-    That is: young, in a store of which no location changes; of a zip, where `moved` is None, nobody is writing.
+    In the stores that were `moved` nobody is writing.
     """
     for store, path in [(each, path) for each in stores for path in each.aside]:
         if path.is_dir() and any((places.decide(entry) or "").startswith(f"{path}{os.sep}") for entry in entries):
             store.aside.remove(path)
             store.problems.append(f"MLflow refuses the store for its folder {path.name!r}, which holds artifacts")
-        elif moved is not None and store.place not in moved and time.time() - path.stat().st_mtime < YOUNG:
+        mlflows = path.is_file() and not path.name.startswith((".", *LITTER))
+        if mlflows and store.place not in moved and time.time() - path.stat().st_mtime < YOUNG:
             store.aside.remove(path)
 
 

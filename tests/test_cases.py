@@ -425,3 +425,14 @@ def test_the_dashboard_answers_with_what_is_on_disk(path: str, project: Path, bl
             for name in truth[run].files:
                 query = urlencode({"run_uuid": run, "path": name})
                 assert _fetch(f"{dashboard.url}/get-artifact?{query}") == b"artifact_uri: /kaggle/working/mlruns\n"
+
+
+def test_a_gitkeep_is_no_proof(project: Path, blank: Path) -> None:  # noqa: F811
+    """Someone kept the empty folders of a store whose artifacts lie elsewhere on this machine."""
+    (run,) = make(Wild((Store("mlruns", (Run("elsewhere", root="here"),)),)), project, blank)
+    for name in ("metrics", "params", "artifacts"):
+        (project / "mlruns" / "1" / run / name / ".gitkeep").touch()
+    before = (project / "mlruns" / "1" / run / "meta.yaml").read_bytes()
+    report = fix_paths(project)
+    assert report.exit_code == 0 and (project / "mlruns" / "1" / run / "meta.yaml").read_bytes() == before
+    assert len(seen(project / "mlruns")[run][1]) == 2
