@@ -804,11 +804,17 @@ class _Files:
                     if (folder / "meta.yaml").is_file():
                         self.problems.append(f"{self._name(folder)} is no name of an experiment's folder")
         for model in self._folders(place / "models"):
-            if self._meta("registered models", model, model.name) is None and not (model / "meta.yaml").is_file():
-                self.aside.append(model)  # else MLflow lists none
-            for version in self._folders(model):
-                if version.name.startswith("version-"):
-                    self._meta("model versions", version, model.name)
+            if self._registered("registered models", model, model.name):
+                for version in self._folders(model):
+                    if version.name.startswith("version-"):
+                        self._registered("model versions", version, model.name)
+
+    def _registered(self, kind: str, folder: Path, name: str) -> bool:
+        """Whether the folder stays; one whose `meta.yaml` is lost or broken is set aside whole, else MLflow lists none."""
+        file = folder / "meta.yaml"
+        if self._meta(kind, folder, name) is None and (file in self.aside[-1:] or not file.is_file()):
+            self.aside = [path for path in self.aside if path != file] + [folder]
+        return folder not in self.aside
 
     def _folders(self, parent: Path) -> list[Path]:
         """At fixed depths, because artifacts may hold a `meta.yaml` as well."""
@@ -1029,8 +1035,8 @@ def _repair(
             moved = {entry.store for entry, _ in todo} if digest is None else {each.place for each in stores}
             _spare(stores, entries, places, moved)
             _tell(record, stores, entries, places, {run for one in opened.values() for run in _logged(one)}, report)
-            for said in (report.notes, report.problems) if place != life else ():
-                said[:] = [text.replace(str(place), str(life)) for text in said]
+            for told in (report.notes, report.problems) if place != life else ():
+                told[:] = [text.replace(str(place), str(life)) for text in told]
             texts = _texts(todo, stores)
             if dry_run:
                 return report
@@ -1148,8 +1154,9 @@ def _tell(
     runs = [entry for entry in entries if entry.kind == "runs"]
     rows = {entry.name for entry in runs if entry.store not in {each.place for each in files}}
     report.runs, report.usable = (len(rows.union(*(getattr(e, n) for e in files))) for n in ("runs", "usable"))
-    tags = (each.place.glob(f"*/{run}/tags/{tag}") for run in report.missing for tag in LOGGED for each in files)
-    logged |= {path.parent.parent.name for found in tags for path in found}
+    lacking = set(report.missing)
+    for folder in (entry.at[0].parent for entry in runs if entry.name in lacking and len(entry.at) == 3):
+        logged |= {folder.name} if any((folder / "tags" / tag).is_file() for tag in LOGGED) else set()
     if lost := [run for run in report.missing if run in logged]:
         report.problems.append(f"artifacts that were logged are not here: {some(lost)}")
     elif report.missing and len(report.missing) == len({entry.name for entry in runs}):
@@ -1192,7 +1199,7 @@ def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> bool
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, to)
             if path.name == ".git":  # so that git goes on working
-                path.write_text(f"gitdir: {to}\n", encoding="utf-8")
+                path.write_text(f"gitdir: {os.path.relpath(to, path.parent)}\n", encoding="utf-8")
     except OSError as error:
         report.problems.append(f"stopped half-way ({error}): cure that, then repair again")
         return False

@@ -436,3 +436,52 @@ def test_a_gitkeep_is_no_proof(project: Path, blank: Path) -> None:  # noqa: F81
     report = fix_paths(project)
     assert report.exit_code == 0 and (project / "mlruns" / "1" / run / "meta.yaml").read_bytes() == before
     assert len(seen(project / "mlruns")[run][1]) == 2
+
+
+def test_registered_models_that_mlflow_cannot_read_are_set_aside(project: Path, blank: Path) -> None:  # noqa: F811
+    """One without its `meta.yaml`, whole; of another a version that is torn; the good one is listed, and all comes back."""
+    make(Wild((Store("mlruns", (Run(),)),)), project, blank)
+    location = "/kaggle/working/mlruns/1/x/artifacts/model"
+    for name in ("broken", "good", "headless", "torn"):
+        for number in (1, 2):
+            version = project / "mlruns" / "models" / name / f"version-{number}" / "meta.yaml"
+            version.parent.mkdir(parents=True)
+            values = f"current_stage: None\nname: {name}\nsource: {location}\nstatus: READY\nversion: {number}\n"
+            version.write_text("creation_timestamp: 1\nlast_updated_timestamp: 1\n" + values)
+        if name != "headless":
+            meta = f"creation_timestamp: 1\nlast_updated_timestamp: 1\nname: {name}\n"
+            (version.parent.parent / "meta.yaml").write_text(meta if name != "broken" else meta[:9])
+    for name in ("headless", "torn"):
+        (project / "mlruns" / "models" / name / "version-1" / "meta.yaml").write_text("<<<<<<< HEAD\n")
+    for path in project.rglob("*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    was = bytes_of(project)
+    report = fix_paths(project)
+    assert sorted(report.aside) == ["models/broken", "models/headless", "models/torn/version-1"], str(report)
+    assert not [problem for problem in report.problems if "half-way" in problem]
+    client = client_of(project)
+    assert {model.name for model in client.search_registered_models()} == {"good", "torn"}
+    assert client.get_model_version("good", "2").source.startswith(project.as_uri())
+    (project / "mlruns" / ".trash").rmdir()  # which MLflow's client made
+    undo(project)
+    assert bytes_of(project) == was
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_git_goes_on_working(project: Path, blank: Path) -> None:  # noqa: F811
+    make(Wild((Store("mlruns", (Run(),)),)), project, blank)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x", "-C", str(project / "mlruns"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "all")
+    fix_paths(project)
+    assert git("log", "--format=%s").strip() == "all" and "1/meta.yaml" in git("diff", "--name-only")
+    assert seen(project / "mlruns")
+    moved = project.rename(project.with_name("again"))
+    assert subprocess.run(["git", "-C", str(moved / "mlruns"), "log"], capture_output=True, check=True).stdout
+    undo(moved)
+    assert (moved / "mlruns" / ".git" / "HEAD").is_file() and not list(moved.glob("*.set-aside"))
