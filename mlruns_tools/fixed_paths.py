@@ -17,6 +17,7 @@ It needs the standard library only and works copied alone beside any `mlruns`; P
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import lzma
@@ -34,8 +35,8 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -53,10 +54,12 @@ ASIDE = ".set-aside"  # ends the name of the folder beside a file store for what
 COPY = re.compile(r"repair-(\d+)\.undo\.zip")  # in the record's folder: what a repair changed, as it was before
 YOUNG = 60  # seconds since a file was written, by a training that may be writing still
 PATIENCE = 5  # seconds to wait for a database that another program is writing
-PREFIX, WHOLE = ".mlruns-", ".mlruns-whole-"  # of the folder that a zip is unpacked into, beside its last place
+PREFIX = ".mlruns-"  # begins the name of whatever is made beside its last place, to be moved there when it is whole
 UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
 MOST_MEMBERS, MOST_BYTES, MOST_RATIO = 200_000, 50 * 2**30, 200  # of a zip; the ratio counts from 256 MiB on
 MOST_NAME, MOST_STEPS = 1000, 60  # of a member: letters, folders
+MOST_LIST = 40 * 2**20  # bytes of a zip's list of members
+MOST_TEXT, MOST_WAY = 2**20, (4096, 100)  # bytes of a `meta.yaml`, marker or tag; letters and folders of a location
 MOST_FOLDERS, MOST_DEPTH = 5000, 5  # that are looked through for stores
 SQLITE = b"SQLite format 3"  # begins a database
 LFS = b"version https://git-lfs.github.com/spec/"  # begins a pointer that stands for a file which git did not bring
@@ -93,6 +96,10 @@ LONG_ID = re.compile(r"(?:m-|tr-)?[0-9a-f]{32}|[0-9]{15,}")  # of a run, model, 
 SECRET = re.compile("[0-9a-f]{32}")  # in an id that no stranger can guess
 ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,63}")  # of an experiment's folder; any other makes MLflow refuse the store
 OWN = re.compile(r"artifacts|models|mlruns\.json|\d+")  # what lies beside a database in a folder of its own
+OF_EXPERIMENT = ("meta.yaml", "tags", "models", "traces", "datasets")  # what lies in its folder besides runs
+WORKING = re.compile(
+    rf".*-(?:journal|wal|shm)|{re.escape(PREFIX)}.*|{COPY.pattern}"
+)  # no part of a record, not to be said
 ALONE = ("experiments", "workspaces")  # kinds without files of their own
 RESERVED = ("tags", "datasets", "traces", "models")  # folders of an experiment that are no runs
 NEEDED = ("metrics", "params", "artifacts")  # folders without which MLflow finds no run
@@ -112,15 +119,39 @@ NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|-?inf"
 METRICS = re.compile(rf"(?:-?\d+ (?:{NUMBER})(?: -?\d+)?\n)+".encode())  # is quickly seen to be right
 POINTER = "is a Git LFS pointer, not the file. Fetch it first: git lfs pull"
 LINK = "is a link out of the record. Copy the record with what its links lead to."
+AGAIN = "cure that, then repair again."
 FRESH = "Take it from the zip again, or a fresh copy of the record."
+
+
+def shown(text: object) -> str:
+    """In one line, every control character as an escape: what a stranger wrote does not reach the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 class Refused(Exception):
     """The record cannot be repaired as it is, and nothing was changed; the message says what would be right."""
 
+    def __str__(self) -> str:
+        return shown(super().__str__())
+
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows of it: the sentence."""
         return [f"Refused: {self}"]
+
+
+class Unfinished(Refused):
+    """What began to change a record could not end; the message says why, and how to go on. Exit status 1."""
+
+
+@contextmanager
+def once_begun(begun: Iterable[object], how: str) -> Iterator[None]:
+    """Where `begun` holds anything by then, an error is Unfinished and says how to go on: by Refused nothing is changed."""
+    try:
+        yield
+    except (Refused, OSError, sqlite3.Error) as error:
+        if any(True for _ in begun):
+            raise Unfinished(f"stopped half-way ({error}): {how}") from error
+        raise
 
 
 def some(things: Iterable[object], most: int = 10) -> str:
@@ -187,7 +218,7 @@ class Report:
             lines += [f"  and {len(found) - 10} more"] if len(found) > 10 else []
         lines += ["If they belong to it, say where they are: --map OLD=NEW"] if self.outside else []
         lines += [f"As it was before: {self.copy}; back to it: {self.undo}"] if self.copy else []
-        return "\n".join(lines)
+        return "\n".join(map(shown, lines))
 
     @property
     def undo(self) -> str:
@@ -198,7 +229,7 @@ class Report:
 
     def __str__(self) -> str:
         end = "Nothing was written (dry run)." if self.dry_run else f"Next: {next_command(self.source)}"
-        return f"{self.summary}\n{end}"
+        return f"{self.summary}\n{shown(end)}"
 
     @property
     def json(self) -> str:
@@ -228,7 +259,7 @@ def next_command(source: Path) -> str:
 
 def _marker(mlruns: Path) -> dict[str, object]:
     try:
-        values = json.loads((Path(mlruns) / MARKER).read_text(encoding="utf-8"))
+        values = json.loads(read(Path(mlruns) / MARKER))
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
@@ -261,6 +292,62 @@ def write_marker(
     values = {"root": os.path.abspath(root or mlruns)} | ({"portable": True} if portable else {})
     values |= ({"source": source} if isinstance(source, str) else {}) | ({"beside": True} if beside else {})
     _replace(Path(mlruns) / MARKER, json.dumps(values, indent=1).encode() + b"\n")
+    sync(Path(mlruns))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> bytes:
+    """A small file whole. Raises Refused for one that is large, or no file but a pipe, on which reading would hang."""
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise Refused(f"{path} is no regular file. {FRESH}")
+    if status.st_size > MOST_TEXT:
+        raise Refused(f"{path} has {status.st_size} bytes, more than MLflow ever writes there. {FRESH}")
+    return path.read_bytes()
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder, before something speaks of them: power may fail."""
+    if os.name == "nt" and path.is_dir():
+        return  # it has no such call
+    file = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
+            raise
+    finally:
+        os.close(file)
+
+
+def sync_all(folder: Path) -> None:
+    """The same of all that lies in a folder, the files first."""
+    for here, _, files in os.walk(folder, topdown=False):
+        for path in (*files, "."):
+            sync(Path(here, path))
+
+
+@contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` that nothing has, for a file that takes its place when it is whole, on the disk."""
+    part = path.with_name(PREFIX + os.urandom(8).hex())
+    try:
+        yield part
+        with suppress(FileNotFoundError):
+            os.chmod(part, stat.S_IMODE(os.stat(path).st_mode))
+        sync(part)
+        os.replace(part, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with made_whole(path) as part, part.open("xb") as file:
+        file.write(data)
 
 
 # --- which stores there are ------------------------------------------------------------------------------------------
@@ -380,7 +467,7 @@ def _databases(folder: Path) -> list[Path]:
     """`mlflow.db` first, then databases with other names that hold MLflow's tables."""
     found = []
     with suppress(OSError), os.scandir(folder) as entries:
-        found = [folder / entry.name for entry in entries if entry.name.endswith(SUFFIXES) and not entry.is_dir()]
+        found = [folder / entry.name for entry in entries if entry.name.endswith(SUFFIXES) and entry.is_file()]
     found.sort(key=lambda path: (path.name != DATABASE, path.name))
     return [path for path in found if path.name == DATABASE or _holds_tables(path)]
 
@@ -409,9 +496,11 @@ def _store(database: Path) -> Store:
 def _connect(database: Path) -> sqlite3.Connection:
     """Read-write, because only then an interrupted write can be rolled back. Raises Refused for an unsafe one."""
     journal = database.with_name(database.name + "-journal")
-    for path in (database, journal, database.with_name(database.name + "-wal")):
+    for path in (database.with_name(database.name + end) for end in ("", "-journal", "-wal", "-shm")):
         if _leads_out(path, database.parent):
             raise Refused(f"{path} {LINK}")
+        if path.exists() and not path.is_file():
+            raise Refused(f"{path} is no regular file. {FRESH}")
     with suppress(FileNotFoundError):  # gone with the write of another process
         if journal.is_file():
             with journal.open("rb") as file:
@@ -465,7 +554,7 @@ def _steps(location: str) -> tuple[str, ...]:
 
     A relative one counts from wherever MLflow ran: `../a/b` → ('a', 'b'). () for what is no place.
     """
-    text = location
+    text = location if len(location) <= MOST_WAY[0] else "\0"
     if _is_remote(text):
         scheme, _, rest = text.partition(":")
         if _is_served(text):
@@ -489,7 +578,7 @@ def _steps(location: str) -> tuple[str, ...]:
     steps = [step for step in steps if step not in ("", ".")]
     while not anchor and steps[:1] == [".."]:
         del steps[0]
-    return () if ".." in steps else (*anchor, *steps)
+    return () if ".." in steps or len(steps) > MOST_WAY[1] else (*anchor, *steps)
 
 
 def _key(steps: tuple[str, ...]) -> tuple[str, ...]:
@@ -623,7 +712,7 @@ class _Map:
             for name in [name for name in files if not name.startswith(LITTER)][:1]:
                 file = os.path.join(here, name)
                 with suppress(OSError):
-                    if 100 < os.lstat(file).st_size < 200 and Path(file).read_bytes().startswith(LFS):
+                    if 100 < os.lstat(file).st_size < 200 and read(Path(file)).startswith(LFS):
                         self.pointers.append(path)
                 return True
         return False
@@ -765,17 +854,6 @@ def _quoted(value: str) -> str:
     return value if plain else "'" + value.replace("'", "''") + "'"
 
 
-def _replace(path: Path, data: bytes) -> None:
-    part = f"{path}.part"
-    with suppress(FileNotFoundError):  # of an interrupted repair, or a link laid there
-        os.unlink(part)
-    with open(part, "xb") as file:
-        file.write(data)
-    with suppress(FileNotFoundError):
-        os.chmod(part, stat.S_IMODE(os.stat(path).st_mode))
-    os.replace(part, path)
-
-
 # --- a file store, as MLflow reads it --------------------------------------------------------------------------------
 
 
@@ -881,7 +959,9 @@ class _Files:
             for file in (Path(here, name) for name in files):
                 name = file.relative_to(folder).as_posix()
                 stray = any(step.startswith((".", *LITTER)) for step in name.split("/"))
-                torn = not NAME.fullmatch(name) or (folder.name == "metrics" and not _is_metric(file.read_bytes()))
+                if file.exists() and not file.is_file():
+                    raise Refused(f"{file} is no regular file. {FRESH}")
+                torn = not NAME.fullmatch(name) or (folder.name == "metrics" and not _is_metric(file))
                 self.aside += [file] * (stray or torn)
                 if torn and not stray:
                     self.problems.append(f"{self._name(file)} is none of the {folder.name} that MLflow can read")
@@ -890,7 +970,7 @@ class _Files:
         if _leads_out(file, self.place):
             raise Refused(f"{file} {LINK}")
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return file.read_bytes().decode("utf-8", "surrogateescape")
+            return read(file).decode("utf-8", "surrogateescape")
         return None
 
     def _meta(self, kind: str, folder: Path, name: str, experiment: str = "") -> dict[str, str] | None:
@@ -926,8 +1006,19 @@ class _Files:
         return path.relative_to(self.place).as_posix()
 
 
-def _is_metric(data: bytes) -> bool:
+def _is_metric(file: Path) -> bool:
     """Whether MLflow can read it: in each line a time, a value, and maybe a step, or a step, a data set and its digest."""
+    empty, rest = True, b""
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            lines, end, rest = (rest + block).rpartition(b"\n")
+            if len(rest) > MOST_TEXT or (end and not _are_values(lines + end)):
+                return False
+            empty = empty and not end
+    return _are_values(rest) if rest else not empty
+
+
+def _are_values(data: bytes) -> bool:
     if METRICS.fullmatch(data):
         return True
     lines = [line.strip().split(" ") for line in data.decode("utf-8", "replace").splitlines()]
@@ -993,8 +1084,10 @@ def _entries_of(connection: sqlite3.Connection, database: Path) -> Iterator[_Ent
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} if table in tables else set()
         if column in columns:
             name, within = (one if one in columns else "''" for one in (key, experiment))
-            query, update = f"SELECT rowid, {name}, {within}, {column} FROM {table}", f"UPDATE {table} SET {column} = ?"
-            query, update = f"{query} WHERE {condition} AND typeof({column}) = 'text'", f"{update} WHERE rowid = ?"
+            text, update = f"substr({column}, 1, {MOST_WAY[0] + 1})", f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
+            query = (
+                f"SELECT rowid, {name}, {within}, {text} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
+            )
             for row, name, within, location in connection.execute(query).fetchall():
                 if location.strip():
                     yield _Entry(kind, str(name), location, database, (update, row), str(within))
@@ -1020,6 +1113,7 @@ def _repair(
     served = is_portable(record.root)
     stays = served if portable is None else portable
     databases = [store.path for store in record.stores if store.is_database]
+    begun: list[Path] = []  # what is changed by now
     try:
         with ExitStack() as stack:
             # opened before the connections and closed after them: a close lets go of this process's locks (POSIX)
@@ -1047,18 +1141,28 @@ def _repair(
             for entry, new in todo:
                 if entry.store in opened:
                     opened[entry.store].execute(entry.at[0], (new, entry.at[1]))
-            if stays and not served:  # before the locations, so that an interrupted repair can be finished
-                write_marker(record.root, read_marker(record.root) or report.root, portable=True)
-            for connection in opened.values():
-                connection.execute("COMMIT")
+            with once_begun(begun, AGAIN):
+                if stays and not served:  # before the locations, so that an interrupted repair can be finished
+                    write_marker(record.root, read_marker(record.root) or report.root, portable=True)
+                    begun.append(record.root)
+                for path, connection in opened.items():
+                    connection.execute("COMMIT")
+                    begun += [path] * (path in changed)
+            begun.append(record.root)
             whole = _write(texts, stores, report)
     except sqlite3.Error as error:
         raise _refusal(databases[0], error) from error
+    finally:
+        if report.copy and not begun:
+            (record.root / report.copy).unlink()
     ours = digest or report.changed or report.inside or any(COPY.fullmatch(name) for name in os.listdir(record.root))
     for home in dict.fromkeys(store.home for store in record.stores) if whole else ():
         root, known = str(final(home)), read_marker(home)
         if (ours or known) and (known, is_portable(home)) != (root, stays):
-            write_marker(home, root, stays, digest, any(path.parent == home.parent for path in databases))
+            try:
+                write_marker(home, root, stays, digest, any(path.parent == home.parent for path in databases))
+            except OSError as error:
+                report.problems.append(f"stopped half-way ({error}): {AGAIN}")
     return report
 
 
@@ -1200,8 +1304,11 @@ def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> bool
             shutil.move(path, to)
             if path.name == ".git":  # so that git goes on working
                 path.write_text(f"gitdir: {os.path.relpath(to, path.parent)}\n", encoding="utf-8")
+        changed = [*texts, *(path for each in stores for path in (*each.lost, *each.aside))]
+        for folder in {path.parent for path in changed}:
+            sync(folder)
     except OSError as error:
-        report.problems.append(f"stopped half-way ({error}): cure that, then repair again")
+        report.problems.append(f"stopped half-way ({error}): {AGAIN}")
         return False
     return True
 
@@ -1229,10 +1336,8 @@ def _keep(record: Record, databases: dict[Path, BinaryIO], texts: dict[Path, str
     }
     numbers = [int(match[1]) for match in map(COPY.fullmatch, os.listdir(record.root)) if match]
     target = record.root / f"repair-{max(numbers, default=0) + 1}.undo.zip"
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
     try:
-        with zipfile.ZipFile(part, "x") as archive, tempfile.TemporaryDirectory() as folder:
+        with made_whole(target) as part, zipfile.ZipFile(part, "x") as archive, tempfile.TemporaryDirectory() as folder:
             archive.writestr("undo.json", json.dumps(told, indent=1))
             for path in [*texts, *(path for path in markers if path.exists())]:
                 data = read[path].encode("utf-8", "surrogateescape") if path in read else path.read_bytes()
@@ -1246,11 +1351,8 @@ def _keep(record: Record, databases: dict[Path, BinaryIO], texts: dict[Path, str
                 raw.seek(0)
                 with archive.open(f"files/{name(path)}", "w", force_zip64=True) as member:
                     shutil.copyfileobj(raw, member, 2**20)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, target)
+        sync(target.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise Refused(f"No room for a copy of what would change ({error}). Nothing was changed.") from error
     return target
 
@@ -1322,29 +1424,94 @@ def _fix_zip(
         first = source.stem if source.stem in tops else "mlruns"
         root = to / first
         _check_root(root)
-        if not dry_run:
-            to.mkdir(parents=True, exist_ok=True)
-            _check_writable({to})
-            _finish(to)
-        if root.exists() and any(_marker(base).get("source") == digest for base in _bases(root)):
-            report = fix_paths(root, None, old, dry_run, portable, maps)
+        there = [top for top in sorted(tops) if os.path.lexists(to / top) and not _is_empty(to / top)]
+        begun = first in there and any(_marker(base).get("source") == digest for base in _bases(root))
+        if begun and len(there) == len(tops):
+            told: dict[str, list[str]] = {"cut": [], "gone": [], "other": []}
+            with once_begun(() if dry_run else told["cut"], AGAIN):
+                _mend(archive, members, to, dry_run, told)
+                report = fix_paths(root, None, old, dry_run, portable, maps)
             report.notes.insert(0, f"{source} is unpacked already: this is {root}")
+            taken = "to be taken" if dry_run else "taken"
+            report.notes += [f"cut short, {taken} from the zip again: {some(told['cut'])}"] * bool(told["cut"])
+            report.notes += [f"in the zip, and no longer here: {some(told['gone'])}"] * bool(told["gone"])
+            report.problems += [f"unlike in the zip, and shorter: {some(told['other'])}"] * bool(told["other"])
             return report
-        if there := [to / name for name in sorted(tops) if os.path.lexists(to / name) and not _is_empty(to / name)]:
-            raise Refused(f"{there[0]} is there already. Repair that itself, or unpack elsewhere by --to FOLDER.")
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if dry_run else to))
-        try:
+        if there and not begun:
+            raise Refused(f"{to / there[0]} is there already. Repair that itself, or unpack elsewhere by --to FOLDER.")
+        with _made_for(to, dry_run) as folder:
             _unpack(archive, members, folder, source)
             record = look(folder / first)
             said = _said(old, maps, record.root)
             report = _repair(record, folder / first, folder, to, said, dry_run, portable, digest)
             if others:
                 report.notes.append(f"Left in the zip, {len(others)} file(s) of no record: {some(others, 3)}")
-            if not dry_run:  # from here on `_finish` can end it
-                _put(folder.rename(folder.with_name(folder.name.replace(PREFIX, WHOLE))), to)
+            if left := [path.name for path in to.glob(PREFIX + "*") if path != folder]:
+                report.notes.append(f"Of interrupted runs, to be removed: {some(to / name for name in left)}")
+            if not dry_run:
+                sync_all(folder)
+                with once_begun(to.glob(f"{first}/*"), "cure that, then unpack it again."):
+                    _put(folder, to, first)
+    return report
+
+
+@contextmanager
+def _made_for(to: Path, dry_run: bool) -> Iterator[Path]:
+    """A folder of this process's own to unpack into, beside the last place; without a trace where that was in vain."""
+    made = [path for path in (to, *to.parents) if not path.exists()] if not dry_run else []
+    try:
+        if not dry_run:
+            to.mkdir(parents=True, exist_ok=True)
+            _check_writable({to})
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if dry_run else to))
+        try:
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return report
+    finally:
+        with suppress(OSError):  # it holds the record
+            for path in made:
+                path.rmdir()
+
+
+def _mend(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], to: Path, dry_run: bool, told: dict[str, list[str]]
+) -> None:
+    """Take files that were cut short, as by a loss of power, from the zip again; `told` takes the names by `against`."""
+    for name, info in members.items():
+        path = to / name
+        if not info.is_dir() and (state := against(path, info.file_size, lambda info=info: _blocks(archive, info))):
+            told[state].append(name)
+            if state == "cut" and not dry_run:
+                place(path, _blocks(archive, info))
+
+
+def against(path: Path, size: int, blocks: Callable[[], Iterable[bytes]]) -> str:
+    """How a copied file stands against its source: "" for as long or grown, "gone", "cut" short, or "other"."""
+    if not path.is_file():
+        return "gone"
+    if (now := path.stat().st_size) >= size:
+        return ""
+    with path.open("rb") as file:
+        for block in blocks() if now else ():
+            if (here := file.read(len(block))) != block[: len(here)]:
+                return "" if path.name in ("meta.yaml", MARKER, *TRACE_TAGS) else "other"
+            if len(here) < len(block):
+                break
+    return "cut"
+
+
+def blocks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            yield block
+
+
+def place(path: Path, blocks: Iterable[bytes]) -> None:
+    """Put a file whole where it belongs."""
+    with made_whole(path) as part, part.open("xb") as file:
+        file.writelines(blocks)
+    sync(path.parent)
 
 
 def _bases(root: Path) -> list[Path]:
@@ -1355,35 +1522,24 @@ def _bases(root: Path) -> list[Path]:
 
 def _opened(source: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(source)
-    except UNSOUND as error:
         with source.open("rb") as file:
             pointer = file.read(len(LFS)) == LFS
+            end = zipfile._EndRecData(file)  # before the members are read, which takes memory
+        if end and end[5] > MOST_LIST:
+            raise Refused(f"{source} lists members in {end[5] / 2**20:.0f} MiB: too much for a record.")
+        return zipfile.ZipFile(source)
+    except UNSOUND as error:
         raise Refused(f"{source} {POINTER if pointer else f'is no sound zip ({error}). Download it again.'}") from error
 
 
-def _put(folder: Path, to: Path) -> None:
-    """Move what was unpacked whole to its place; once begun, `_finish` can end it."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name.endswith(SUFFIXES)):
+def _put(folder: Path, to: Path, first: str) -> None:
+    """Move what was unpacked whole to its place, the record's folder before all: by its marker the next run goes on."""
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name != first, path.name.endswith(SUFFIXES))):
         if _is_empty(to / path.name):
             (to / path.name).rmdir()
         if not os.path.lexists(to / path.name):
             os.rename(path, to / path.name)
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _finish(to: Path) -> None:
-    """Finish or remove what interrupted runs left in `to`."""
-    for left in sorted(to.glob(PREFIX + "*")):
-        if left.is_dir() and not left.is_symlink():
-            if left.name.startswith(WHOLE):
-                _put(left, to)
-                continue
-            removed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=to))
-            with suppress(OSError):  # renamed first: a run still at work on it fails then, and never ends with half
-                os.rename(left, removed / "left")
-            shutil.rmtree(removed, ignore_errors=True)
+            sync(to)
 
 
 def _is_empty(path: Path) -> bool:
@@ -1396,9 +1552,7 @@ def _members(archive: zipfile.ZipFile, source: Path) -> tuple[dict[str, zipfile.
     Raises Refused when any member could land elsewhere or overwrite another.
     """
     infos = archive.infolist()
-    total, size = sum(info.file_size for info in infos), max(1, source.stat().st_size)
-    if len(infos) > MOST_MEMBERS or total > MOST_BYTES or (total > 2**28 and total / size > MOST_RATIO):
-        raise Refused(f"{source} would unpack to {len(infos)} files, {total / 2**30:.1f} GiB: too much for a record.")
+    check_size(infos, source)
     folded, parents = [], set()
     for info in infos:
         fault = _fault(info)
@@ -1418,6 +1572,13 @@ def _members(archive: zipfile.ZipFile, source: Path) -> tuple[dict[str, zipfile.
     return chosen, [i.orig_filename for i in infos if id(i) not in kept and not i.is_dir()]
 
 
+def check_size(infos: Sequence[zipfile.ZipInfo], source: Path) -> None:
+    """Raises Refused for more than a record can be."""
+    total, size = sum(info.file_size for info in infos), max(1, source.stat().st_size)
+    if len(infos) > MOST_MEMBERS or total > MOST_BYTES or (total > 2**28 and total / size > MOST_RATIO):
+        raise Refused(f"{source} would unpack to {len(infos)} files, {total / 2**30:.1f} GiB: too much for a record.")
+
+
 def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
     """{path to unpack at: member} of what belongs to a record, wherever in the zip it lies.
 
@@ -1433,8 +1594,8 @@ def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source:
         if top is not None:
             above.setdefault("/".join(folder[:top]), set()).add(folder[top])
         elif last.endswith(SUFFIXES) and not names[name].is_dir() and not _in_artifacts(folder):
-            with suppress(*UNSOUND), archive.open(name) as file:
-                if file.read(15) == b"SQLite format 3":
+            with suppress(*UNSOUND), closing(_blocks(archive, names[name])) as blocks:
+                if next(blocks, b"").startswith(SQLITE):
                     above.setdefault("/".join(folder), set()).update((last, f"{last}-journal", f"{last}-wal"))
         elif last == "meta.yaml" and folder and folder[-1].isdigit() and not _in_artifacts(folder):
             home = folder[: -2 if folder[-2:-1] == [".trash"] else -1]
@@ -1456,12 +1617,23 @@ def _places(names: dict[str, zipfile.ZipInfo], archive: zipfile.ZipFile, source:
             rest = name[len(top) + 1 :] if top and name.startswith(f"{top}/") else name if not top else ""
             first = rest.split("/")[0]
             ours = first in above[top] or (top in whole and ("" in above[top] or OWN.fullmatch(first)))
-            if rest and ours and not COPY.fullmatch(rest.removeprefix("mlruns/")):
+            if rest and ours and is_part(rest.split("/")):
                 if len(tops) > 1:
                     found[f"{source.stem}/{name[len(base) + 1 :] if base else name}"] = info
                 else:
                     found[f"mlruns/{rest}" if top in whole else rest] = info
     return found
+
+
+def is_part(steps: Sequence[str]) -> bool:
+    """Whether a path, step by step from where a record lies, is one that MLflow's stores and this file's marker have."""
+    first, rest = steps[0], steps[1:]
+    if first in ("mlruns", SERVER):
+        return not rest or is_part(rest)
+    if len(steps) == 1 and re.sub("-(journal|wal)$", "", first).endswith(SUFFIXES):
+        return True
+    known = OWN.fullmatch(first) or first == ".trash" or any(LONG_ID.fullmatch(step) for step in steps)
+    return bool(known or (ID.fullmatch(first) and rest and rest[0] in OF_EXPERIMENT))
 
 
 def _in_artifacts(folder: list[str]) -> bool:
@@ -1485,15 +1657,33 @@ def _fault(info: zipfile.ZipInfo) -> str:
 
 
 def _unpack(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: Path, source: Path) -> None:
-    for name, info in members.items():
+    """Write the members below `folder`; what else lies with them is read all the same, for a torn zip is not trusted."""
+    taken = {info.orig_filename for info in members.values()}
+    beside = [info for info in archive.infolist() if info.orig_filename not in taken]
+    beside = [info for info in beside if {"mlruns", SERVER} & set(info.orig_filename.split("/"))]
+    for name, info in [*members.items(), *(("", info) for info in beside)]:
         path = folder / name
         (path if info.is_dir() else path.parent).mkdir(parents=True, exist_ok=True)
-        if not info.is_dir():
-            try:
-                with archive.open(info) as packed, path.open("xb") as target:
-                    shutil.copyfileobj(packed, target, 2**20)
-            except UNSOUND as error:
-                raise Refused(f"{source} is no sound zip ({name}: {error}). Download it again.") from error
+        try:
+            if name and not info.is_dir():
+                with path.open("xb") as target:
+                    target.writelines(_blocks(archive, info))
+            elif not name:
+                deque(_blocks(archive, info), 0)
+        except UNSOUND as error:
+            raise Refused(f"{source} is no sound zip ({info.orig_filename}: {error}). Download it again.") from error
+
+
+def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """A member's bytes, no more than it says that it has.
+
+    What is read of it at once is little: 4 kB packed by bzip2 hold gigabytes, and zipfile unpacks all that it reads.
+    """
+    step = 2**20 if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else 64
+    with archive.open(info) as packed:
+        packed.MIN_READ_SIZE = min(step, packed.MIN_READ_SIZE)
+        while block := packed.read1(step):
+            yield block
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -1536,20 +1726,21 @@ def main(arguments: list[str] | None = None) -> int:
         if given.undo:
             from mlruns_tools.undo import undo
 
-            print(f"As it was before the last repair: {some(undo(given.source))}")
+            print(shown(f"As it was before the last repair: {some(undo(given.source))}"))
             return 0
         repair = fix_paths
         if given.to_sqlite:
             from mlruns_tools.schema import to_sqlite as repair  # needs MLflow
         report = repair(given.source, given.to, given.old, given.dry_run, given.portable, given.map)
     except (Refused, OSError, ImportError) as error:
+        status = 1 if isinstance(error, Unfinished) else 2
         if isinstance(error, ImportError):
             error = f"--undo and --to-sqlite need all of mlruns_tools, not this file alone ({error})."
         if given.json:
-            print(json.dumps({"refused": str(error), "exit_code": 2}, indent=1))
+            print(json.dumps({"refused": str(error), "exit_code": status}, indent=1))
         else:
-            print(f"Refused: {error}", file=sys.stderr)
-        return 2
+            print(shown(f"{'Refused' if status == 2 else 'Unfinished'}: {error}"), file=sys.stderr)
+        return status
     print(report.json if given.json else report)
     return report.exit_code
 

@@ -6,11 +6,12 @@ they are uploaded instead (`push.py`). A run that is there already is left alone
 """
 
 import argparse
+import filecmp
 import os
 import re
-import shutil
 import sqlite3
 import sys
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -28,20 +29,33 @@ if __name__ == "__main__":  # as a script, only this file's own folder is on the
 
 from mlruns_tools.fixed_paths import (
     DATABASE,
+    LINK,
     MARKER,
+    PREFIX,
     Refused,
+    Unfinished,
+    _aside,
+    _leads_out,
+    against,
+    blocks_of,
     fix_paths,
     look,
     next_command,
+    once_begun,
+    place,
     quoted,
+    shown,
+    some,
+    sync,
+    sync_all,
     write_marker,
 )
-from mlruns_tools.pack import FULL, copy_files
+from mlruns_tools.pack import FULL, copy_files, files_below
 from mlruns_tools.schema import revision, upgrade_kept
 from mlruns_tools.transfer import Opened, Transfer, make_empty, open_source
 
-WORK = "merge.part"  # in the target: what a merge prepares; of no use after it
 SERVER = re.compile(r"https?://", re.I)
+LOCK = f"{PREFIX}lock"  # the file that Windows locks
 SHOWN = ("runs", "metrics", "logged models", "model versions", "traces", "files")
 
 
@@ -56,6 +70,7 @@ class Merged:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # of the source: artifacts that are lost
+    begun: list[str] = field(default_factory=list)  # what is changed in the target by now
 
     @property
     def exit_code(self) -> int:
@@ -71,7 +86,7 @@ class Merged:
         lines += (
             [f"PROBLEMS: {len(self.problems)}", *(f"  {problem}" for problem in self.problems)] if self.problems else []
         )
-        return "\n".join(lines)
+        return "\n".join(map(shown, lines))
 
 
 def merge(source: Path | str, target: Path | str, experiment: str | None = None, deleted: bool = False) -> Merged:
@@ -99,11 +114,30 @@ def merge(source: Path | str, target: Path | str, experiment: str | None = None,
         and look(source).stores[0].path.samefile(database)
     ):
         raise Refused(f"{source} is the target itself: name another record to bring runs from.")
+    report = Merged(root)
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    with once_begun(report.begun, "merge again to finish."):
+        _merge_locked(source, root, database, experiment, deleted, report, made)
+    return report
+
+
+def _merge_locked(
+    source: Path,
+    root: Path,
+    database: Path | None,
+    experiment: str | None,
+    deleted: bool,
+    report: Merged,
+    made: list[Path],
+) -> None:
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with _work_folder(root) as work:
+        what = f"another merge into {root} is going on. Wait for its end."
+        with locked(root, what), tempfile.TemporaryDirectory(prefix=PREFIX, dir=root) as work:
+            if left := [path.name for path in root.glob(f"{PREFIX}*") if path.name not in (Path(work).name, LOCK)]:
+                report.notes.append(f"of interrupted merges, to be removed from {root}: {some(left)}")
             database = database or _target(root)[1]  # again: another merge may have made it meanwhile
-            return _merge(source, root, database, work, experiment, deleted)
+            _merge(source, root, database, Path(work), experiment, deleted, report)
     except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):
             raise Refused(
@@ -115,8 +149,9 @@ def merge(source: Path | str, target: Path | str, experiment: str | None = None,
             raise
         raise Refused(f"{source} does not go into {root} ({error}). Nothing was brought.") from error
     finally:
-        with suppress(OSError):
-            root.rmdir()  # where it was made for nothing
+        with suppress(OSError):  # it holds the record
+            for path in made:
+                path.rmdir()
 
 
 def _target(target: Path) -> tuple[Path, Path | None]:
@@ -125,9 +160,12 @@ def _target(target: Path) -> tuple[Path, Path | None]:
         tool = "python mlruns_tools/fixed_paths.py"
         raise Refused(f"{target}: the target must be a folder. Unpack it first: {tool} {quoted(target)}")
     names = {path.name for path in target.iterdir()} if target.is_dir() else set()
-    if not target.exists() or not names or (WORK in names and names <= {WORK, MARKER, "artifacts"}):
+    parts = {name for name in names if name.startswith(PREFIX)}
+    if not target.exists() or not names or (parts and names - parts <= {MARKER, "artifacts"}):
         return Path(os.path.abspath(target)), None
     record = look(target)
+    if _leads_out(record.root / "artifacts", record.root):
+        raise Refused(f"{record.root / 'artifacts'} {LINK}")
     if fix_paths(target, dry_run=True).to_do:
         raise Refused(f"{target} was moved. Repair it first: python mlruns_tools/fixed_paths.py {quoted(target)}")
     store = record.stores[0]
@@ -138,56 +176,25 @@ def _target(target: Path) -> tuple[Path, Path | None]:
 
 
 @contextmanager
-def _work_folder(root: Path) -> Iterator[Path]:
-    """An empty folder for one merge at a time; its lock ends with the process, and what a killed merge left is removed.
-
-    The record may be a stranger's: no link is followed, and nothing in it is opened as a database.
-    """
-    folder = root / WORK
-    if not os.path.islink(folder):
-        folder.mkdir(exist_ok=True)
-    if os.path.islink(folder) or os.path.islink(folder / "work") or os.path.islink(folder / "lock"):
-        raise Refused(f"{folder} is or holds a link, which no merge makes. Remove it, then merge again.")
-    with _locked(folder / "lock", root):
-        work = folder / "work"
-        if work.exists():
-            shutil.rmtree(work)
-        work.mkdir()
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """A lock of the operating system's on a folder, which ends with the process. Raises Refused where it is taken."""
+    nt = os.name == "nt"  # it locks files alone
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT) if nt else os.open(folder, os.O_RDONLY)
+    try:
         try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-@contextmanager
-def _locked(path: Path, root: Path) -> Iterator[None]:
-    """A lock of the operating system's on a file of its own, which ends with the process. Refused where it is taken."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600), "r+b")
-    try:
-        if os.name == "nt":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise Refused(f"another merge into {root} is going on. Wait for its end.") from error
-    try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1) if nt else fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refused(what) from error
         yield
     finally:
-        if os.name == "nt":  # which removes no file that is open; elsewhere it goes first, so that no other takes it
-            file.close()
-        with suppress(OSError):
-            path.unlink()
-            path.parent.rmdir()
-        file.close()
+        os.close(handle)
 
 
 def _merge(
-    source: Path, root: Path, database: Path | None, work: Path, experiment: str | None, deleted: bool
-) -> Merged:
-    for name in ("source", "new", "old"):
+    source: Path, root: Path, database: Path | None, work: Path, experiment: str | None, deleted: bool, report: Merged
+) -> None:
+    for name in ("source", "new"):
         (work / name).mkdir()
-    report = Merged(root)
     ours = database or work / DATABASE
     for opened in open_source(source, work / "source", revision(database) if database else ""):
         report.notes += opened.notes
@@ -195,19 +202,22 @@ def _merge(
         if not ours.exists():
             make_empty(opened.database, ours, root)
         if revision(opened.database) != revision(ours):
-            report.notes.append(upgrade_kept(ours) or "")
+            told = upgrade_kept(ours)
+            report.notes += [told] if told else []
+            report.begun += [told] if told and database else []
         with closing(Transfer(opened, ours, root, None, deleted, experiment)) as transfer:
             _stage(transfer, opened, work / "new", report)
-            _write(transfer, root, work)
+            _write(transfer, root, work / "new", report)
             report.brought |= transfer.runs
             report.left |= transfer.left
             report.deleted += transfer.deleted
             report.counts += transfer.counts
             report.notes += transfer.notes
+            _mend(transfer.both, report)
     if database is None:  # last of all: before this there is no record
         write_marker(root)
         os.replace(ours, root / DATABASE)
-    return report
+        sync(root)
 
 
 def _stage(transfer: Transfer, opened: Opened, new: Path, report: Merged) -> None:
@@ -216,35 +226,71 @@ def _stage(transfer: Transfer, opened: Opened, new: Path, report: Merged) -> Non
     for folder, to in transfer.folders.items():
         inside = [base for base in opened.record.bases if folder.is_relative_to(base)]
         report.counts["files"] += copy_files(folder, new / to, links, *inside[:1] or [folder])
-    report.notes += [f"left out, a link out of the record: {link}" for link in links]
+    report.notes += [f"left out, {link}" for link in links]
+    sync_all(new)
 
 
-def _write(transfer: Transfer, root: Path, work: Path) -> None:
-    """Puts the artifacts in place, then commits the rows; a merge killed between leaves folders that the next replaces."""
+def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
+    """Puts the artifacts in place, then commits the rows; a merge killed between leaves folders that the next one takes."""
+    back: list[tuple[Path, Path]] = []  # what was renamed
+
+    def rename(here: Path, there: Path) -> None:
+        there.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(here, there)
+        back.append((here, there))
+
     transfer.db.execute("BEGIN IMMEDIATE")
     try:
         for to in transfer.folders.values():
-            _rename(root / to, work / "old" / to)  # of a merge that was killed
-            _rename(work / "new" / to, root / to)
+            here = root / to
+            if here.exists() and not _same(here, new / to):
+                rename(here, aside := _aside(root, here))
+                report.notes.append(f"set aside, what lay where artifacts of the source go: {aside}")
+            if (new / to).exists() and not here.exists():
+                rename(new / to, here)
+        for folder in {parent for to in transfer.folders.values() for parent in (root / to).parents}:
+            if folder.is_relative_to(root) and folder.exists():
+                sync(folder)
         transfer.write()
         transfer.db.execute("COMMIT")
     except BaseException:
         if transfer.db.in_transaction:
             transfer.db.execute("ROLLBACK")
-        for to in transfer.folders.values():
-            if not (work / "new" / to).exists():
-                _rename(root / to, work / "undone" / to)
-            _rename(work / "old" / to, root / to)
+        for here, there in reversed(back):
+            here.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(there, here)
             with suppress(OSError):  # not empty
-                for parent in Path(to).parents:
-                    (root / parent).rmdir()
+                for parent in there.parents:
+                    parent.rmdir()
         raise
+    report.begun += [*transfer.runs, *transfer.folders.values()]
 
 
-def _rename(here: Path, there: Path) -> None:
-    if here.exists():
-        there.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(here, there)
+def _same(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files, byte by byte, and no links."""
+    here, there = ({path.relative_to(top): path for path in top.rglob("*")} for top in (one, other))
+    return here.keys() == there.keys() and all(
+        not path.is_symlink()
+        and path.is_dir() == there[name].is_dir()
+        and (path.is_dir() or filecmp.cmp(path, there[name], shallow=False))
+        for name, path in here.items()
+    )
+
+
+def _mend(both: list[tuple[Path, Path]], report: Merged) -> None:
+    """Of runs that are there already, takes files that were cut short, as by a loss of power, from the source again."""
+    told: dict[str, list[str]] = {"cut": [], "gone": [], "other": []}
+    for here, there in both:
+        for path in files_below(here, [], here):
+            copy = there / path.relative_to(here)
+            if path.is_file() and (state := against(copy, path.stat().st_size, lambda path=path: blocks_of(path))):
+                told[state].append(str(copy))
+                if state == "cut":
+                    place(copy, blocks_of(path))
+                    report.begun.append(str(copy))
+    report.notes += [f"cut short, taken from the source again: {some(told['cut'])}"] * bool(told["cut"])
+    report.notes += [f"in the source, and not here: {some(told['gone'])}"] * bool(told["gone"])
+    report.problems += [f"unlike in the source, and shorter: {some(told['other'])}"] * bool(told["other"])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -260,11 +306,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = merge(given.source, given.target, given.experiment, given.deleted)
     except (Refused, OSError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
+        unfinished = isinstance(error, Unfinished)
+        print(shown(f"{'Unfinished' if unfinished else 'Refused'}: {error}"), file=sys.stderr)
+        return 1 if unfinished else 2
     print(report)
     if isinstance(report.target, Path):
-        print(f"Next: {next_command(report.target)}")
+        print(shown(f"Next: {next_command(report.target)}"))
     return report.exit_code
 
 

@@ -20,14 +20,20 @@ if __name__ == "__main__":  # as a script, only this file's own folder is on the
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mlruns_tools.fixed_paths import (
-    COPY,
     DATABASE,
     MARKER,
+    MOST_BYTES,
+    WORKING,
     Record,
     Refused,
     fix_paths,
+    is_part,
     look,
+    made_whole,
     read_marker,
+    shown,
+    some,
+    sync,
     write_marker,
 )
 from mlruns_tools.schema import copy_database
@@ -49,7 +55,6 @@ STORED = {
     ".onnx",
     ".npz",
 }
-LEFT_OUT = ("-journal", "-wal", "-shm", ".bak", ".part")  # endings: of SQLite's and the tools' working files
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -60,12 +65,16 @@ class Packed:
     path: Path
     runs: int = 0
     files: int = 0  # artifacts and databases
-    links: list[str] = field(default_factory=list)  # left out: they lead out of the record
+    size: int = 0  # bytes of these, as they are
+    links: list[str] = field(default_factory=list)  # left out: they lead out of the record, or are no files
+    others: list[str] = field(default_factory=list)  # left out: no part of a record
 
     def __str__(self) -> str:
         size = self.path.stat().st_size / 1e6
         lines = [f"{self.path}  ({size:.1f} MB: {self.runs} run(s), {self.files} files)"]
-        return "\n".join(lines + [f"left out, a link out of the record: {link}" for link in self.links])
+        lines += [f"left out, {link}" for link in self.links]
+        lines += [f"left out, {len(self.others)} file(s) of no record: {some(self.others)}"] * bool(self.others)
+        return "\n".join(map(shown, lines))
 
 
 def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = None) -> Packed:
@@ -78,28 +87,26 @@ def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = 
     record = look(mlruns)
     root = record.root
     target = Path(os.path.abspath(target)) if target else root.with_name(root.name + ".zip")
-    part = target.with_name(target.name + ".part")
     packed = Packed(target)
     try:
-        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(part, "w") as archive:
-            if runs is None:
-                _pack_all(archive, record, Path(folder).resolve(), packed, {part, target})
-            else:
-                _pack_some(archive, root, runs, Path(folder).resolve(), packed)
-        with zipfile.ZipFile(part) as archive:
-            if bad := archive.testzip():
-                raise zipfile.BadZipFile(f"{part}: {bad} does not read back; is the disk full?")
-        os.replace(part, target)
+        with made_whole(target) as part:
+            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(part, "x") as archive:
+                if runs is None:
+                    _pack_all(archive, record, Path(folder).resolve(), packed)
+                else:
+                    _pack_some(archive, root, runs, Path(folder).resolve(), packed)
+            with zipfile.ZipFile(part) as archive:
+                if bad := archive.testzip():
+                    raise zipfile.BadZipFile(f"{target}: {bad} does not read back; is the disk full?")
+        sync(target.parent)
     except (OSError, sqlite3.OperationalError) as error:
         if getattr(error, "errno", None) in FULL or "disk is full" in str(error):
             raise Refused(f"{target} cannot be written: the disk is full ({error}). Free some space.") from error
         raise
-    finally:
-        part.unlink(missing_ok=True)
     return packed
 
 
-def _pack_all(archive: zipfile.ZipFile, record: Record, folder: Path, packed: Packed, others: set[Path]) -> None:
+def _pack_all(archive: zipfile.ZipFile, record: Record, folder: Path, packed: Packed) -> None:
     if read_marker(record.root) is None:
         report = fix_paths(record.root, dry_run=True)
         if not report.changed and not report.problems:  # else the locations are of another place
@@ -116,8 +123,13 @@ def _pack_all(archive: zipfile.ZipFile, record: Record, folder: Path, packed: Pa
         _add(archive, copy, _name(database, record.root, top), packed)
     for base in bases:
         for path in files_below(base, packed.links, base):
-            if path not in databases and path not in others and not _is_litter(path.relative_to(base)):
+            steps = path.relative_to(base).parts
+            if path in databases or WORKING.fullmatch(steps[0]):
+                continue
+            if is_part(steps):
                 _add(archive, path, _name(path, record.root, top), packed)
+            elif path.is_file() and path != packed.path:
+                packed.others.append(str(path))
 
 
 def _name(path: Path, root: Path, top: Path) -> str:
@@ -149,9 +161,10 @@ def _pack_some(archive: zipfile.ZipFile, root: Path, runs: Sequence[str], folder
 
 
 def files_below(folder: Path, links: list[str], root: Path) -> Iterator[Path]:
-    """Files and empty folders in `folder`, sorted; `links` takes the links that lead out of `root` and are not followed.
+    """Files and empty folders in `folder`, sorted; `links` takes what is neither: links that lead out of `root`, pipes.
 
-    A link to a file inside stands for that file. A folder that vanishes meanwhile is passed over.
+    A link to a file inside stands for that file. A folder that vanishes meanwhile is passed over. Raises OSError for one
+    that cannot be read.
     """
     real = root.resolve()
 
@@ -159,16 +172,23 @@ def files_below(folder: Path, links: list[str], root: Path) -> Iterator[Path]:
         return path.resolve().is_relative_to(real)
 
     if not inside(folder):
-        links.append(f"{folder} -> {folder.resolve()}")
+        links.append(f"a link out of the record: {folder} -> {folder.resolve()}")
         return
-    for here, folders, files in os.walk(folder):
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for here, folders, files in os.walk(folder, onerror=fail):
         folders.sort()
         for name in sorted(folders + files):
             path = Path(here, name)
             if path.is_symlink() and not (path.is_file() and inside(path)):
-                links.append(f"{path} -> {os.readlink(path)}")
+                links.append(f"a link out of the record: {path} -> {os.readlink(path)}")
             elif name not in folders and path.is_file():
                 yield path
+            elif name not in folders and path.exists():
+                links.append(f"no regular file: {path}")
         if not folders and not files and here != str(folder):
             yield Path(here)
 
@@ -183,13 +203,11 @@ def copy_files(folder: Path, to: Path, links: list[str], root: Path) -> int:
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # a temporary file of a training that goes on
+            if path.stat().st_size > shutil.disk_usage(copy.parent).free:
+                raise OSError(errno.ENOSPC, "no room for a file of this size", str(path))
             shutil.copy2(path, copy)
             count += 1
     return count
-
-
-def _is_litter(path: Path) -> bool:
-    return path.parts[0].endswith(LEFT_OUT) or bool(COPY.fullmatch(path.parts[0]))
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str, packed: Packed) -> None:
@@ -201,6 +219,9 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str, packed: Packed) -> Non
         info = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
         info.compress_type = zipfile.ZIP_STORED if path.suffix.lower() in STORED else zipfile.ZIP_DEFLATED
         left = info.file_size
+        packed.size += left
+        if packed.size > MOST_BYTES:
+            raise Refused(f"{path} has {left} bytes: with it there are more than {MOST_BYTES} in the record, too many.")
         with archive.open(info, "w") as member:
             while left and (block := source.read(min(left, 2**20))):
                 member.write(block)
@@ -220,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(pack(given.folder, given.to, given.runs))
     except (Refused, OSError, sqlite3.DatabaseError, zipfile.BadZipFile) as error:
-        print(f"Refused: {error}", file=sys.stderr)
+        print(shown(f"Refused: {error}"), file=sys.stderr)
         return 2
     return 0
 

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 
 from mlruns_tools.dashboard import VIEW, _client
-from mlruns_tools.fixed_paths import Refused, _is_remote
+from mlruns_tools.fixed_paths import Refused, _is_remote, once_begun
 from mlruns_tools.merge import Merged
 from mlruns_tools.pack import copy_files
 from mlruns_tools.transfer import Opened, belongs, local_path, open_source
@@ -74,19 +74,20 @@ def push(source: Path, uri: str, experiment: str | None = None) -> Merged:
     """Upload the runs of the record `source`, a zip or folder. A run whose push was killed is finished.
 
     A run carries the tag `push` = incomplete until all of it is there. Deleted runs, traces, and logged models of no run
-    are not uploaded. Raises Refused where the server does not answer.
+    are not uploaded. Raises Refused where the server does not answer, Unfinished where that ends on the way.
     """
     report = Merged(uri)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
+    with once_begun(report.begun, "push again to finish."), tempfile.TemporaryDirectory() as folder:
+        try:
             for opened in open_source(source, Path(folder)):
                 report.problems += opened.problems
                 report.notes += opened.notes
                 here, there = _client(opened.database), server_client(uri)
                 for run in _runs(here, report):
+                    report.begun.append(run.info.run_id)
                     _Push(here, there, run, opened, report, experiment).run_through()
-    except (ValueError, MlflowException, RequestException) as error:
-        raise Refused(f"{error}\n{len(report.brought)} run(s) were uploaded. Push again to finish.") from error
+        except (ValueError, MlflowException, RequestException) as error:
+            raise Refused(f"{error}. {len(report.brought)} run(s) were uploaded") from error
     return report
 
 
@@ -151,7 +152,7 @@ class _Push:
         self.there.set_tag(self.new.run_id, STATE, COMPLETE)
         self.report.brought[self.old] = info.run_name or ""
         self.report.counts["runs"] += 1
-        self.report.notes += [f"left out, a link out of the record: {link}" for link in self.links]
+        self.report.notes += [f"left out, {link}" for link in self.links]
 
     def _leave(self, found: Run) -> None:
         self.report.left[self.old] = self.run.info.run_name or ""

@@ -24,6 +24,9 @@ from mlruns_tools.fixed_paths import (
     _folders,
     fix_paths,
     look,
+    made_whole,
+    once_begun,
+    sync,
 )
 
 ENVIRONMENT = {"PYTHONUTF8": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
@@ -50,13 +53,10 @@ TABLES = {
 
 def copy_database(source: Path, target: Path) -> None:
     """A consistent copy through SQLite's backup, right even while another program writes."""
-    part = target.with_name(target.name + ".part")
-    for path in (part, part.with_name(part.name + "-journal")):  # of an interrupted copy, or links laid there
-        path.unlink(missing_ok=True)
-    with closing(_connect(source)) as here, closing(sqlite3.connect(part)) as there:
+    with made_whole(target) as part, closing(_connect(source)) as here, closing(sqlite3.connect(part)) as there:
         here.backup(there)
         there.execute("PRAGMA journal_mode = DELETE")
-    os.replace(part, target)
+    sync(target.parent)
 
 
 def to_sqlite(
@@ -81,9 +81,10 @@ def to_sqlite(
     if store.is_database:
         report.notes.append("It is in SQLite already.")
         return report
-    if os.path.lexists(store.path / DATABASE):
-        raise Refused(f"{store.path / DATABASE} is in the way and holds no run. Move it, then try again.")
-    made = database_of_files(store.path, store.path / DATABASE)
+    with once_begun(["repaired"] * (report.to_do or source != report.source), "the record is repaired all the same."):
+        if os.path.lexists(store.path / DATABASE):
+            raise Refused(f"{store.path / DATABASE} is in the way and holds no run. Move it, then try again.")
+        made = database_of_files(store.path, store.path / DATABASE)
     again = fix_paths(report.source)
     again.copy, again.notes = report.copy, report.notes
     counts = ", ".join(f"{count} {table}" for table, count in made.items())
@@ -183,17 +184,16 @@ def upgrade(database: Path, name: Path | None = None) -> str | None:
 
 def upgrade_kept(database: Path) -> str | None:
     """`upgrade`, done in a copy and put in place; the database as it was stays beside it. A sentence where it was older."""
-    part, copies = database.with_name(f"{database.name}.upgrade"), (f"{n}." * (n > 1) for n in range(1, 10**6))
+    copies = (f"{n}." * (n > 1) for n in range(1, 10**6))
     kept = next(path for n in copies if not os.path.lexists(path := database.with_name(f"{database.name}.{n}bak")))
-    copy_database(database, part)
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / DATABASE
+        copy_database(database, part)
         if told := upgrade(part, database):
             copy_database(database, kept)
             with closing(sqlite3.connect(part)) as new, closing(_connect(database)) as old:
                 new.backup(old)  # into the file that is there, which another program may have open
             return f"{database.name} {told}; as it was: {kept.name}"
-    finally:
-        part.unlink(missing_ok=True)
     return None
 
 

@@ -202,6 +202,7 @@ class Transfer:
         self.folders: dict[Path, str] = {}  # a folder of artifacts: its new place below `home`
         self.runs: dict[str, str] = {}  # id: name, of what is brought
         self.left: dict[str, str] = {}  # of runs that are in the target already
+        self.both: list[tuple[Path, Path]] = []  # folders of their artifacts and models, in the source and here
         self.deleted = 0  # runs that are deleted in the source
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
@@ -265,7 +266,14 @@ class Transfer:
         self.left[run] = ours["name"] or ""
         if ours["lifecycle_stage"] != "active":
             self.notes.append(f"run {run} was deleted here and stays so: mlflow restore brings it back")
-        elif ours["status"] != theirs["status"]:
+        elif ours["status"] == theirs["status"]:
+            models = "SELECT m.artifact_location, here.artifact_location FROM source.logged_models m"
+            models += " JOIN main.logged_models here USING (model_id) WHERE m.source_run_id = ?"
+            for pair in [(theirs["artifact_uri"], ours["artifact_uri"]), *self._all(models, run)]:
+                there, here = (None if _is_remote(each or "") else local_path(each or "") for each in pair)
+                if there and here and there.is_dir() and here.resolve().is_relative_to(self.home.resolve()):
+                    self.both.append((there, here))
+        else:
             self.notes.append(
                 f"run {run} is {ours['status']} here and {theirs['status']} in the source: to take the source's, delete"
                 " it here for good (`mlflow gc --run-ids`) and merge again"

@@ -4,14 +4,32 @@ Before a repair changes a file, it puts it as it is into `repair-1.undo.zip` in 
 it is about to do; without this file, what lies below `files/` in that zip can be put back by hand.
 """
 
+import filecmp
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from mlruns_tools.fixed_paths import ASIDE, COPY, MARKER, UNSOUND, Refused, _leads_out, _opened, _replace, look
+from mlruns_tools.fixed_paths import (
+    ASIDE,
+    COPY,
+    MARKER,
+    UNSOUND,
+    Refused,
+    _blocks,
+    _leads_out,
+    _opened,
+    blocks_of,
+    check_size,
+    look,
+    once_begun,
+    place,
+    read,
+    sync,
+)
 
 
 def undo(source: Path | str) -> list[str]:
@@ -34,19 +52,35 @@ def undo(source: Path | str) -> list[str]:
             raise Refused(f"{last} speaks of {name!r}, which is no file of this record.")
         return path
 
-    with _opened(last) as archive:
+    with _opened(last) as archive, tempfile.TemporaryDirectory() as folder:
         try:
-            told = json.loads(archive.read("undo.json"))
-            before = {name[6:]: archive.read(name) for name in archive.namelist() if name.startswith("files/")}
-            for name in before:
-                _check_same(path_of(name), name, before[name], told)
+            infos = [info for info in archive.infolist() if info.filename.startswith("files/")]
+            check_size(infos, last)
+            told = json.loads(b"".join(_blocks(archive, archive.getinfo("undo.json"))))
+            before = {info.filename[6:]: Path(folder, str(n)) for n, info in enumerate(infos)}
+            for (name, copy), info in zip(before.items(), infos, strict=True):
+                place(copy, _blocks(archive, info))
+                _check_same(path_of(name), name, copy, told)
             moved = [(path_of(here), path_of(there)) for here, there in told["moved"]]
             gone = [path_of(name) for name in told["new"]]
             made = [path_of(name) for name in told["made"]]
         except (*UNSOUND, KeyError, TypeError) as error:
             raise Refused(f"{last} is no copy that a repair left ({error!r}).") from error
-    for name, data in before.items():
-        _replace(path_of(name), data)
+        with once_begun([last], "cure that, then go back again."):
+            for name, copy in before.items():
+                place(path_of(name), blocks_of(copy))
+            _put_back(moved)
+            for path in gone:
+                path.unlink(missing_ok=True)
+            for path in made:
+                with suppress(OSError):  # used since, or gone
+                    path.rmdir()
+            last.unlink()
+            sync(last.parent)
+    return [*before, *told["made"], *(here for here, _ in told["moved"])]
+
+
+def _put_back(moved: list[tuple[Path, Path]]) -> None:
     for here, there in moved:
         if there.exists():
             if here.name == ".git" and here.is_file():
@@ -55,28 +89,21 @@ def undo(source: Path | str) -> list[str]:
             with suppress(OSError):  # not empty
                 for parent in (parent for parent in there.parents if parent.is_relative_to(_aside_of(there))):
                     parent.rmdir()
-    for path in gone:
-        path.unlink(missing_ok=True)
-    for folder in made:
-        with suppress(OSError):  # used since, or gone
-            folder.rmdir()
-    last.unlink()
-    return [*before, *told["made"], *(here for here, _ in told["moved"])]
 
 
 def _aside_of(path: Path) -> Path:
     return next(parent for parent in path.parents if parent.name.endswith(ASIDE))
 
 
-def _check_same(path: Path, name: str, before: bytes, told: dict) -> None:
-    """Raises Refused where the file is neither as it was nor as the repair left it."""
-    now = path.read_bytes() if path.is_file() else b""
-    if path.name == MARKER or now == before:
+def _check_same(path: Path, name: str, copy: Path, told: dict) -> None:
+    """Raises Refused where the file is neither as it was, in `copy`, nor as the repair left it."""
+    if path.name == MARKER or (path.is_file() and filecmp.cmp(path, copy, shallow=False)):
         return
     if name in told["databases"]:  # SQLite counts its commits in the first page; a repair is one
+        before, now = (next(blocks_of(each), b"") if each.is_file() else b"" for each in (copy, path))
         counts = [int.from_bytes(data[24:28], "big") for data in (before, now)]
         same = counts[1] == (counts[0] + 1) % 2**32 and before[18:20] == now[18:20] == b"\1\1"
     else:
-        same = zlib.crc32(now) == told["files"][name]
+        same = path.is_file() and zlib.crc32(read(path)) == told["files"][name]
     if not same:
         raise Refused(f"{path} has changed since the repair, which going back would lose. Nothing was changed.")

@@ -15,7 +15,7 @@ import pytest
 from helpers.config import PROJECT
 from mlruns_tools import merge as merge_module
 from mlruns_tools.fixed_paths import DATABASE, MARKER, Refused, fix_paths
-from mlruns_tools.merge import WORK, main, merge
+from mlruns_tools.merge import locked, main, merge
 from mlruns_tools.pack import pack
 from mlruns_tools.transfer import Transfer
 from tests.record import (
@@ -101,7 +101,7 @@ def test_versions_take_the_next_number_and_an_alias_stays(sessions, merged: Path
 def test_the_record_is_right_where_it_is(merged: Path) -> None:
     report = fix_paths(merged, dry_run=True)
     assert not report.changed and not report.problems and not report.missing and report.right["runs"] == 3
-    assert not (merged / WORK).exists() and (merged / MARKER).is_file()
+    assert {path.name for path in merged.iterdir()} == {DATABASE, MARKER, "artifacts"}
     with closing(sqlite3.connect(merged / DATABASE)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -276,41 +276,55 @@ def test_a_locked_target_is_refused_and_left_as_it_was(sessions, merged, tmp_pat
 
 
 def test_one_merge_at_a_time(sessions, own: Path) -> None:
-    with merge_module._work_folder(own):
+    before = files(own)
+    with locked(own, "taken"):
         for _ in range(2):  # a refused one does not take the lock away
             with pytest.raises(Refused, match="another merge"):
                 merge(sessions["first"][0], own)
+    assert files(own) == before
     merge(sessions["first"][0], own)
-    assert not (own / WORK).exists()
 
 
-def test_a_target_with_a_strangers_work_folder(sessions, own: Path, tmp_path: Path) -> None:
-    """Its `lock` is no database to be opened, whose journal may name any file to delete, and no link in it is followed."""
+@pytest.mark.parametrize(
+    "name", ["merge.part", ".mlruns-lock", ".mlruns-0123", f"{DATABASE}.part", f"{DATABASE}.upgrade"]
+)
+def test_work_files_that_came_with_the_target(name: str, sessions, own: Path, tmp_path: Path) -> None:
+    """None is opened as a database, whose journal may name any file to delete, none is followed or removed."""
     victim = tmp_path / "victim"
     (victim / "work").mkdir(parents=True)
     (victim / "work" / "mine").write_text("mine")
-    (own / WORK).mkdir()
-    with closing(sqlite3.connect(own / WORK / "lock")) as connection, connection:
-        connection.execute("CREATE TABLE t (x)")
     journal = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # the header's magic, and again at the end after a name
-    name = str(victim / "work" / "mine").encode()
-    (own / WORK / "lock-journal").write_bytes(
-        journal + bytes(504) + name + len(name).to_bytes(4, "big") + bytes(4) + journal
-    )
-    merge(sessions["first"][0], own)
-    assert (victim / "work" / "mine").read_text() == "mine"
-    shutil.rmtree(own / WORK, ignore_errors=True)
-    for place, to in (
-        (own / WORK, victim),
-        (own / WORK / "work", victim),
-        (own / WORK / "lock", victim / "work" / "mine"),
-    ):
-        place.parent.mkdir(exist_ok=True)
-        place.symlink_to(to)
-        with pytest.raises(Refused, match="is or holds a link"):
-            merge(sessions["second"][0], own)
+    named = str(victim / "work" / "mine").encode()
+    hot = journal + bytes(504) + named + len(named).to_bytes(4, "big") + bytes(4) + journal
+
+    def database(path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("CREATE TABLE t (x)")
+        path.with_name(path.name + "-journal").write_bytes(hot)
+
+    def link(to: Path, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(to)
+
+    kinds = [
+        lambda path: (database(path), database(path.with_name("other") / "lock")),
+        lambda path: database(path / "lock"),
+        lambda path: link(victim, path),
+        lambda path: link(victim / "work" / "mine", path),
+        lambda path: link(victim, path / "work"),
+    ]
+    for kind in kinds:
+        kind(own / name)
+        before = files(own / name) if (own / name).is_dir() else (own / name).read_bytes()
+        merge(sessions["first"][0], own)
+        merge(sessions["second"][0], own)
+        assert (files(own / name) if (own / name).is_dir() else (own / name).read_bytes()) == before
         assert (victim / "work" / "mine").read_text() == "mine"
-        place.unlink()
+        is_folder = (own / name).is_dir() and not (own / name).is_symlink()
+        shutil.rmtree(own / name) if is_folder else (own / name).unlink()
+        for left in own.glob(f"{name}-journal"):
+            left.unlink()
 
 
 def test_one_database_alone_is_written(sessions, own: Path, monkeypatch) -> None:
@@ -339,14 +353,13 @@ KILLED = {  # where a merge into a new record is killed
 
 
 def test_a_record_that_another_merge_made_meanwhile_is_kept(sessions, tmp_path: Path, monkeypatch) -> None:
-    work_folder = merge_module._work_folder
 
-    def late(root: Path):  # noqa: ANN202
-        monkeypatch.setattr(merge_module, "_work_folder", work_folder)
+    def late(root: Path, what: str):  # noqa: ANN202
+        monkeypatch.setattr(merge_module, "locked", locked)
         merge(sessions["second"][0], root)
-        return work_folder(root)
+        return locked(root, what)
 
-    monkeypatch.setattr(merge_module, "_work_folder", late)
+    monkeypatch.setattr(merge_module, "locked", late)
     target = tmp_path / "mlruns"
     merge(sessions["first"][0], target)
     for name in ("first", "second"):
@@ -362,8 +375,11 @@ def test_a_merge_killed_on_its_way_is_made_good(moment: str, sessions, tmp_path:
     kill += "stop = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     script = f"{kill}\n{KILLED[moment]}\nm.merge({str(archive)!r}, {str(target)!r})"
     assert subprocess.run([sys.executable, "-c", script], cwd=PROJECT).returncode == -signal.SIGKILL
-    assert (target / WORK).exists() and not (target / DATABASE).exists()
+    (left,) = target.glob(".mlruns-*")
+    assert not (target / DATABASE).exists()
     report = merge(archive, target)
+    assert f"to be removed from {target}: {left.name}" in str(report)
+    shutil.rmtree(left)
     assert list(report.brought) == [run] and facts_of(client_of(target), run, tmp_path / "facts") == facts
     assert {path.name for path in target.iterdir()} == {DATABASE, MARKER, "artifacts"}
 

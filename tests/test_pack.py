@@ -35,8 +35,8 @@ def mlruns(tmp_path: Path) -> Path:
         connection.execute("CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT)")
         connection.execute("CREATE TABLE metrics (step INTEGER, value TEXT)")
         connection.execute("INSERT INTO runs VALUES (?, ?)", (RUN, artifacts.as_uri()))
-    (folder / "merge.part" / "work").mkdir(parents=True)
-    (folder / "merge.part" / "work" / "half.txt").write_text("of a merge that was killed")
+    (folder / ".mlruns-0123").mkdir()
+    (folder / ".mlruns-0123" / "half.txt").write_text("of a merge that was killed")
     for ending in (".bak", "-wal", "-shm"):
         (folder / f"{DATABASE}{ending}").write_bytes(b"")
     write_marker(folder)
