@@ -55,7 +55,16 @@ COPY = re.compile(r"repair-(\d+)\.undo\.zip")  # in the record's folder: what a 
 YOUNG = 60  # seconds since a file was written, by a training that may be writing still
 PATIENCE = 5  # seconds to wait for a database that another program is writing
 PREFIX = ".mlruns-"  # begins the name of whatever is made beside its last place, to be moved there when it is whole
-UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
+UNSOUND = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    MemoryError,
+)
 MOST_MEMBERS, MOST_BYTES, MOST_RATIO = 200_000, 50 * 2**30, 200  # of a zip; the ratio counts from 256 MiB on
 MOST_NAME, MOST_STEPS = 1000, 60  # of a member: letters, folders
 MOST_LIST = 40 * 2**20  # bytes of a zip's list of members
@@ -1084,10 +1093,9 @@ def _entries_of(connection: sqlite3.Connection, database: Path) -> Iterator[_Ent
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} if table in tables else set()
         if column in columns:
             name, within = (one if one in columns else "''" for one in (key, experiment))
-            text, update = f"substr({column}, 1, {MOST_WAY[0] + 1})", f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
-            query = (
-                f"SELECT rowid, {name}, {within}, {text} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
-            )
+            texts = ", ".join(f"substr({one}, 1, {MOST_WAY[0] + 1})" for one in (name, within, column))
+            query = f"SELECT rowid, {texts} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
+            update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
             for row, name, within, location in connection.execute(query).fetchall():
                 if location.strip():
                     yield _Entry(kind, str(name), location, database, (update, row), str(within))
@@ -1201,7 +1209,7 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
     todo, elsewhere, turned = [], set(), 0
     used = {(entry.store, entry.experiment) for entry in entries if entry.kind == "runs"}
     for entry in entries:
-        path, what = places.decide(entry), f"{entry.kind[:-1]} {entry.name!r}: {entry.location!r}"
+        path, what = places.decide(entry), f"{entry.kind[:-1]} {entry.name[:100]!r}: {entry.location[:1000]!r}"
         if path is not None and places.leads_out(path):
             report.outside.append(f"{what}, through a link")
             report.exposed.append(report.outside[-1])
@@ -1299,12 +1307,13 @@ def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> bool
             _replace(path, text.encode("utf-8", "surrogateescape"))
         for folder in (folder for each in stores for folder in each.lost):
             folder.mkdir(exist_ok=True)
+        changed = [*texts, *(folder for each in stores for folder in each.lost)]
         for path, to in ((path, _aside(each.place, path)) for each in stores for path in each.aside):
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, to)
+            changed += [path, to, to.parent]
             if path.name == ".git":  # so that git goes on working
                 path.write_text(f"gitdir: {os.path.relpath(to, path.parent)}\n", encoding="utf-8")
-        changed = [*texts, *(path for each in stores for path in (*each.lost, *each.aside))]
         for folder in {path.parent for path in changed}:
             sync(folder)
     except OSError as error:
@@ -1446,12 +1455,16 @@ def _fix_zip(
             report = _repair(record, folder / first, folder, to, said, dry_run, portable, digest)
             if others:
                 report.notes.append(f"Left in the zip, {len(others)} file(s) of no record: {some(others, 3)}")
-            if left := [path.name for path in to.glob(PREFIX + "*") if path != folder]:
-                report.notes.append(f"Of interrupted runs, to be removed: {some(to / name for name in left)}")
+            if left := [path for path in to.glob(PREFIX + "*") if path != folder]:
+                report.notes.append(f"To be removed, if no other run is at work on it: {some(left)}")
             if not dry_run:
                 sync_all(folder)
-                with once_begun(to.glob(f"{first}/*"), "cure that, then unpack it again."):
-                    _put(folder, to, first)
+                put: list[str] = []
+                with once_begun(put, "cure that, then unpack it again."):
+                    for path in sorted(folder.iterdir(), key=lambda path: (path.name != first, path.name)):
+                        if path.name not in there:  # the record's folder before all: by its marker the next run goes on
+                            _put(path, to / path.name)
+                            put.append(path.name)
     return report
 
 
@@ -1480,6 +1493,8 @@ def _mend(
     """Take files that were cut short, as by a loss of power, from the zip again; `told` takes the names by `against`."""
     for name, info in members.items():
         path = to / name
+        if not path.resolve().is_relative_to(to.resolve()):
+            continue
         if not info.is_dir() and (state := against(path, info.file_size, lambda info=info: _blocks(archive, info))):
             told[state].append(name)
             if state == "cut" and not dry_run:
@@ -1532,14 +1547,14 @@ def _opened(source: Path) -> zipfile.ZipFile:
         raise Refused(f"{source} {POINTER if pointer else f'is no sound zip ({error}). Download it again.'}") from error
 
 
-def _put(folder: Path, to: Path, first: str) -> None:
-    """Move what was unpacked whole to its place, the record's folder before all: by its marker the next run goes on."""
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name != first, path.name.endswith(SUFFIXES))):
-        if _is_empty(to / path.name):
-            (to / path.name).rmdir()
-        if not os.path.lexists(to / path.name):
-            os.rename(path, to / path.name)
-            sync(to)
+def _put(path: Path, to: Path) -> None:
+    """Move what is whole to its place, where nothing is yet."""
+    if _is_empty(to):
+        to.rmdir()
+    if os.path.lexists(to):
+        raise Refused(f"{to} was made by another program meanwhile")
+    os.rename(path, to)
+    sync(to.parent)
 
 
 def _is_empty(path: Path) -> bool:
