@@ -317,6 +317,19 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, of a stranger's folder: Refused where folders lie too deep, OSError where one cannot be read."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # gone meanwhile
+            raise error
+
+    for here, folders, files in os.walk(folder, onerror=fail):
+        if here[len(str(folder)) :].count(os.sep) > MOST_STEPS:
+            raise Refused(f"{folder}: more than {MOST_STEPS} folders lie in each other here, which no record needs.")
+        yield here, folders, files
+
+
 def sync(path: Path) -> None:
     """Have the disk hold a file, or the names in a folder, before something speaks of them: power may fail."""
     if os.name == "nt" and path.is_dir():
@@ -717,13 +730,17 @@ class _Map:
 
     def _look_into(self, path: str) -> bool:
         metadata = all(os.path.exists(os.path.join(path, name)) for name in ("meta.yaml", "metrics", "params"))
-        for here, _, files in os.walk(path) if not metadata else ():
-            for name in [name for name in files if not name.startswith(LITTER)][:1]:
-                file = os.path.join(here, name)
-                with suppress(OSError):
-                    if 100 < os.lstat(file).st_size < 200 and read(Path(file)).startswith(LFS):
+        with suppress(OSError, RecursionError):
+            for here, _, files in os.walk(path) if not metadata else ():
+                for name in [name for name in files if not name.startswith(LITTER)][:1]:
+                    file = os.path.join(here, name)
+                    if (
+                        100 < os.lstat(file).st_size < 200
+                        and not os.path.islink(file)
+                        and read(Path(file)).startswith(LFS)
+                    ):
                         self.pointers.append(path)
-                return True
+                    return True
         return False
 
     def is_there(self, path: str) -> bool:
@@ -964,12 +981,14 @@ class _Files:
 
     def _values(self, folder: Path) -> None:
         """What MLflow would stumble over among the files that are metrics, parameters or tags."""
-        for here, _, files in os.walk(folder):
+        if _leads_out(folder, self.place):
+            raise Refused(f"{folder} {LINK}")
+        for here, _, files in walk(folder):
             for file in (Path(here, name) for name in files):
                 name = file.relative_to(folder).as_posix()
                 stray = any(step.startswith((".", *LITTER)) for step in name.split("/"))
-                if file.exists() and not file.is_file():
-                    raise Refused(f"{file} is no regular file. {FRESH}")
+                if _leads_out(file, self.place) or (file.exists() and not file.is_file()):
+                    raise Refused(f"{file} {LINK if file.is_symlink() else f'is no regular file. {FRESH}'}")
                 torn = not NAME.fullmatch(name) or (folder.name == "metrics" and not _is_metric(file))
                 self.aside += [file] * (stray or torn)
                 if torn and not stray:

@@ -268,12 +268,15 @@ def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
 
 def _same(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files, byte by byte, and no links."""
-    here, there = ({path.relative_to(top): path for path in top.rglob("*")} for top in (one, other))
-    return here.keys() == there.keys() and all(
-        not path.is_symlink()
-        and path.is_dir() == there[name].is_dir()
-        and (path.is_dir() or filecmp.cmp(path, there[name], shallow=False))
-        for name, path in here.items()
+    links: list[str] = []
+    here, there = ({path.relative_to(top): path for path in files_below(top, links, top)} for top in (one, other))
+    return (
+        not links
+        and here.keys() == there.keys()
+        and all(
+            path.is_dir() or (there[name].is_file() and filecmp.cmp(path, there[name], shallow=False))
+            for name, path in here.items()
+        )
     )
 
 

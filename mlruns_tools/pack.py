@@ -34,6 +34,7 @@ from mlruns_tools.fixed_paths import (
     shown,
     some,
     sync,
+    walk,
     write_marker,
 )
 from mlruns_tools.schema import copy_database
@@ -174,12 +175,7 @@ def files_below(folder: Path, links: list[str], root: Path) -> Iterator[Path]:
     if not inside(folder):
         links.append(f"a link out of the record: {folder} -> {folder.resolve()}")
         return
-
-    def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise error
-
-    for here, folders, files in os.walk(folder, onerror=fail):
+    for here, folders, files in walk(folder):
         folders.sort()
         for name in sorted(folders + files):
             path = Path(here, name)

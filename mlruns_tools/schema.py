@@ -17,6 +17,7 @@ from pathlib import Path
 from mlruns_tools.fixed_paths import (
     COLUMNS,
     DATABASE,
+    MOST_STEPS,
     Refused,
     Report,
     _connect,
@@ -133,6 +134,8 @@ def _copy_metadata(root: Path, copy: Path) -> Counter[str]:
 
     def left_out(folder: str, names: list[str]) -> list[str]:
         here = Path(folder)
+        if len(here.relative_to(root).parts) > MOST_STEPS:
+            raise Refused(f"{root}: more than {MOST_STEPS} folders lie in each other here, which no record needs.")
         if here == root:
             known = {path.name for path in readable if path.parent == root} | {"models", ".trash"}
             return [name for name in names if name not in known]

@@ -214,6 +214,7 @@ class Transfer:
             self._choose_models()
             self._choose_traces()
             self._choose_evaluations()
+            self._find_both()
             self._tell_the_rest()
         except BaseException:
             self.db.close()
@@ -266,18 +267,24 @@ class Transfer:
         self.left[run] = ours["name"] or ""
         if ours["lifecycle_stage"] != "active":
             self.notes.append(f"run {run} was deleted here and stays so: mlflow restore brings it back")
-        elif ours["status"] == theirs["status"]:
-            models = "SELECT m.artifact_location, here.artifact_location FROM source.logged_models m"
-            models += " JOIN main.logged_models here USING (model_id) WHERE m.source_run_id = ?"
-            for pair in [(theirs["artifact_uri"], ours["artifact_uri"]), *self._all(models, run)]:
-                there, here = (None if _is_remote(each or "") else local_path(each or "") for each in pair)
-                if there and here and there.is_dir() and here.resolve().is_relative_to(self.home.resolve()):
-                    self.both.append((there, here))
-        else:
+        elif ours["status"] != theirs["status"]:
             self.notes.append(
                 f"run {run} is {ours['status']} here and {theirs['status']} in the source: to take the source's, delete"
                 " it here for good (`mlflow gc --run-ids`) and merge again"
             )
+
+    def _find_both(self) -> None:
+        """The folders of what is in the target already, as it is in the source."""
+        for table, location, same in (
+            ("runs", "artifact_uri", "t.run_uuid = s.run_uuid AND t.status = s.status"),
+            ("logged_models", "artifact_location", "t.model_id = s.model_id AND t.status = s.status"),
+            ("trace_tags", "value", f"t.request_id = s.request_id AND t.key = s.key AND s.key IN {TRACE_TAGS}"),
+        ):
+            query = f"SELECT s.{location}, t.{location} FROM source.{table} s JOIN main.{table} t ON {same}"
+            for pair in self._all(query):
+                there, here = (None if _is_remote(each or "") else local_path(each or "") for each in pair)
+                if there and here and there.is_dir() and here.resolve().is_relative_to(self.home.resolve()):
+                    self.both.append((there, here))
 
     def _move(self, kind: str, name: str, location: str | None, to: str) -> None:
         """Note that an entry goes over, with its new location; a remote one stays where it is."""

@@ -63,6 +63,8 @@ def undo(source: Path | str) -> list[str]:
                 _check_same(path_of(name), name, copy, told)
             moved = [(path_of(here), path_of(there)) for here, there in told["moved"]]
             gone = [path_of(name) for name in told["new"]]
+            if {path.name for path in gone} - {MARKER} or not all(_aside_of(there) for _, there in moved):
+                raise Refused(f"{last} speaks of files that no repair makes or moves.")
             made = [path_of(name) for name in told["made"]]
         except (*UNSOUND, KeyError, TypeError) as error:
             raise Refused(f"{last} is no copy that a repair left ({error!r}).") from error
@@ -87,12 +89,12 @@ def _put_back(moved: list[tuple[Path, Path]]) -> None:
                 here.unlink()
             shutil.move(there, here)
             with suppress(OSError):  # not empty
-                for parent in (parent for parent in there.parents if parent.is_relative_to(_aside_of(there))):
+                for parent in (parent for parent in there.parents if _aside_of(parent / "x")):
                     parent.rmdir()
 
 
-def _aside_of(path: Path) -> Path:
-    return next(parent for parent in path.parents if parent.name.endswith(ASIDE))
+def _aside_of(path: Path) -> Path | None:
+    return next((parent for parent in path.parents if parent.name.endswith(ASIDE)), None)
 
 
 def _check_same(path: Path, name: str, copy: Path, told: dict) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from mlruns_tools import fixed_paths
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
+from tests.benchmarks.attacks import attack
 from tests.hostile import HARMLESS, REFUSED, REPORTED, RUN, VICTIM, ZIPS, Maker
 
 
@@ -87,3 +89,12 @@ def test_a_record_is_repaired_and_nothing_around_it(name: str, tmp_path: Path) -
     assert report.exit_code == 0 and report.changed["runs"] == 1, report
     assert tree(tmp_path, but=source) == around
     assert not fix_paths(source).changed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory, pipes and processes are Linux's here")
+def test_whatever_is_generated_is_survived(tmp_path: Path) -> None:
+    """Five of each kind, with an eighth of the memory that the tools may take: `tests.benchmarks.attacks` tries more."""
+    found = attack(55, seed=7, limit=128 * 2**20, folder=tmp_path)
+    assert len(found) == 11 and not [each.fault for outcomes in found.values() for each in outcomes if each.fault]
+    statuses = {name: {each.status for each in outcomes} for name, outcomes in found.items()}
+    assert statuses["zip: work files"] == {0} and statuses["zip: bombs"] >= {2}

@@ -91,7 +91,7 @@ def killed_repairs(folder: Path, make: Callable[[Path, int], Path], runs: int, c
         start = time.time()
         was_killed = kill(command("fixed_paths", home), seconds, home / "mlruns", home / "mlruns" / EXPERIMENT)
         traces = [
-            path for kind in ("*.part", "*-journal", "repair-*.undo.zip") for path in (home / "mlruns").rglob(kind)
+            path for kind in (f"{PREFIX}*", "*-journal", "repair-*.undo.zip") for path in (home / "mlruns").rglob(kind)
         ]
         begun = any(path.stat().st_mtime >= start for path in traces) or 0 < right(home / "mlruns", runs) < runs
         inside += was_killed and begun and read_marker(home / "mlruns") != str(home / "mlruns")
@@ -109,7 +109,7 @@ def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
         again = command("fixed_paths", archive, "--to", to)
         inside += kill(again, seconds, to) and any(to.glob(PREFIX + "*"))
         done = subprocess.run(again, cwd=PROJECT, capture_output=True, check=False)
-        clean = [path.name for path in to.iterdir()] == ["mlruns"]
+        clean = [path.name for path in to.iterdir() if not path.name.startswith(PREFIX)] == ["mlruns"]
         whole += done.returncode == 0 and clean and right(to / "mlruns", runs) == runs
     return inside, whole
 
@@ -117,18 +117,21 @@ def killed_unpackings(folder: Path, runs: int, count: int) -> tuple[int, int]:
 def killed_packings(folder: Path, runs: int, count: int) -> tuple[int, int]:
     archive = pack(make_database(folder / "mlruns", runs)).path
     seconds = span(command("pack", folder / "mlruns"), folder)
-    part = archive.with_name(archive.name + ".part")
     inside = whole = 0
+
+    def parts() -> set[Path]:
+        return set(folder.glob(f"{PREFIX}*"))
 
     def sound() -> bool:
         with zipfile.ZipFile(archive) as members:
             return members.testzip() is None and len(members.namelist()) >= runs + 1
 
     for _ in range(count):
-        inside += kill(command("pack", folder / "mlruns"), seconds, folder) and part.exists()
+        before = parts()
+        inside += kill(command("pack", folder / "mlruns"), seconds, folder) and parts() != before
         first = sound()  # the one from before, or the new one
         subprocess.run(command("pack", folder / "mlruns"), cwd=PROJECT, capture_output=True, check=True)
-        whole += first and sound() and not part.exists()
+        whole += first and sound()
     return inside, whole
 
 
