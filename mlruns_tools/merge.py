@@ -243,6 +243,8 @@ def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
     try:
         for to in transfer.folders.values():
             here = root / to
+            if not here.resolve().is_relative_to(root.resolve()):
+                raise Refused(f"{here} {LINK}")
             if here.exists() and not _same(here, new / to):
                 rename(here, aside := _aside(root, here))
                 report.notes.append(f"set aside, what lay where artifacts of the source go: {aside}")

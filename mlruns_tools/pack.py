@@ -88,7 +88,7 @@ def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = 
     record = look(mlruns)
     root = record.root
     target = Path(os.path.abspath(target)) if target else root.with_name(root.name + ".zip")
-    packed = Packed(target)
+    packed, marked = Packed(target), (root / MARKER).exists()
     try:
         with made_whole(target) as part:
             with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(part, "x") as archive:
@@ -100,7 +100,9 @@ def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = 
                 if bad := archive.testzip():
                     raise zipfile.BadZipFile(f"{target}: {bad} does not read back; is the disk full?")
         sync(target.parent)
-    except (OSError, sqlite3.OperationalError) as error:
+    except BaseException as error:
+        if not marked:
+            (root / MARKER).unlink(missing_ok=True)
         if getattr(error, "errno", None) in FULL or "disk is full" in str(error):
             raise Refused(f"{target} cannot be written: the disk is full ({error}). Free some space.") from error
         raise
