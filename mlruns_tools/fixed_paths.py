@@ -195,7 +195,13 @@ class Report:
     made: int = 0  # lost folders that were made again
     aside: list[str] = field(default_factory=list)  # what was set aside because MLflow could not read on
     copy: str | None = None  # the file that `--undo` goes back by
+    whole: bool = True  # unless the disk failed on the way
     notes: list[str] = field(default_factory=list)
+
+    def stop(self, error: Exception) -> None:
+        """Note that the disk failed after the first change."""
+        self.problems.append(f"stopped half-way ({error}): {AGAIN}")
+        self.whole = False
 
     @property
     def exit_code(self) -> int:
@@ -301,7 +307,6 @@ def write_marker(
     values = {"root": os.path.abspath(root or mlruns)} | ({"portable": True} if portable else {})
     values |= ({"source": source} if isinstance(source, str) else {}) | ({"beside": True} if beside else {})
     _replace(Path(mlruns) / MARKER, json.dumps(values, indent=1).encode() + b"\n")
-    sync(Path(mlruns))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -365,6 +370,8 @@ def made_whole(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
+    with once_begun([path], "cure that, then try again."):
+        sync(path.parent)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -1176,20 +1183,20 @@ def _repair(
                     connection.execute("COMMIT")
                     begun += [path] * (path in changed)
             begun.append(record.root)
-            whole = _write(texts, stores, report)
+            _write(texts, stores, report)
     except sqlite3.Error as error:
         raise _refusal(databases[0], error) from error
     finally:
         if report.copy and not begun:
             (record.root / report.copy).unlink()
     ours = digest or report.changed or report.inside or any(COPY.fullmatch(name) for name in os.listdir(record.root))
-    for home in dict.fromkeys(store.home for store in record.stores) if whole else ():
+    for home in dict.fromkeys(store.home for store in record.stores) if report.whole else ():
         root, known = str(final(home)), read_marker(home)
         if (ours or known) and (known, is_portable(home)) != (root, stays):
             try:
                 write_marker(home, root, stays, digest, any(path.parent == home.parent for path in databases))
-            except OSError as error:
-                report.problems.append(f"stopped half-way ({error}): {AGAIN}")
+            except (OSError, Unfinished) as error:
+                report.stop(error)
     return report
 
 
@@ -1319,14 +1326,14 @@ def _check_writable(folders: set[Path]) -> None:
             raise Refused(f"{folder} cannot be written. Copy the record to a folder of your own, then try again.")
 
 
-def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> bool:
-    """Replace, make and set aside; False when the disk failed after the first change."""
+def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> None:
+    """Replace, make and set aside."""
     try:
         for path, text in texts.items():
             _replace(path, text.encode("utf-8", "surrogateescape"))
         for folder in (folder for each in stores for folder in each.lost):
             folder.mkdir(exist_ok=True)
-        changed = [*texts, *(folder for each in stores for folder in each.lost)]
+        changed = [folder for each in stores for folder in each.lost]
         for path, to in ((path, _aside(each.place, path)) for each in stores for path in each.aside):
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, to)
@@ -1335,10 +1342,8 @@ def _write(texts: dict[Path, str], stores: list[_Files], report: Report) -> bool
                 path.write_text(f"gitdir: {os.path.relpath(to, path.parent)}\n", encoding="utf-8")
         for folder in {path.parent for path in changed}:
             sync(folder)
-    except OSError as error:
-        report.problems.append(f"stopped half-way ({error}): {AGAIN}")
-        return False
-    return True
+    except (OSError, Unfinished) as error:
+        report.stop(error)
 
 
 def _aside(place: Path, path: Path) -> Path:
@@ -1379,8 +1384,8 @@ def _keep(record: Record, databases: dict[Path, BinaryIO], texts: dict[Path, str
                 raw.seek(0)
                 with archive.open(f"files/{name(path)}", "w", force_zip64=True) as member:
                     shutil.copyfileobj(raw, member, 2**20)
-        sync(target.parent)
-    except OSError as error:
+    except (OSError, Unfinished) as error:
+        target.unlink(missing_ok=True)
         raise Refused(f"No room for a copy of what would change ({error}). Nothing was changed.") from error
     return target
 
@@ -1476,6 +1481,8 @@ def _fix_zip(
                 report.notes.append(f"Left in the zip, {len(others)} file(s) of no record: {some(others, 3)}")
             if left := [path for path in to.glob(PREFIX + "*") if path != folder]:
                 report.notes.append(f"To be removed, if no other run is at work on it: {some(left)}")
+            if not report.whole:
+                raise Refused(f"{source} is not unpacked: {report.problems[-1]}")
             if not dry_run:
                 sync_all(folder)
                 put: list[str] = []
@@ -1501,9 +1508,14 @@ def _made_for(to: Path, dry_run: bool) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
-        with suppress(OSError):  # it holds the record
-            for path in made:
-                path.rmdir()
+        remove_empty(made)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Folders that were made for nothing; those that hold something by now stay."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _mend(
@@ -1545,7 +1557,6 @@ def place(path: Path, blocks: Iterable[bytes]) -> None:
     """Put a file whole where it belongs."""
     with made_whole(path) as part, part.open("xb") as file:
         file.writelines(blocks)
-    sync(path.parent)
 
 
 def _bases(root: Path) -> list[Path]:
@@ -1573,7 +1584,8 @@ def _put(path: Path, to: Path) -> None:
     if os.path.lexists(to):
         raise Refused(f"{to} was made by another program meanwhile")
     os.rename(path, to)
-    sync(to.parent)
+    with once_begun([to], AGAIN):
+        sync(to.parent)
 
 
 def _is_empty(path: Path) -> bool:
@@ -1730,6 +1742,16 @@ def pair(text: str) -> tuple[str, str]:
     return old, new
 
 
+def told(error: Exception | str, as_json: bool = False) -> int:
+    """Print why a command ended; returns its exit status."""
+    status = 1 if isinstance(error, Unfinished) else 2
+    if as_json:
+        print(json.dumps({"refused": str(error), "exit_code": status}, indent=1))
+    else:
+        print(shown(f"{'Refused' if status == 2 else 'Unfinished'}: {error}"), file=sys.stderr)
+    return status
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: all is right. 1: done, with problems listed. 2: refused, nothing changed."""
     parser = argparse.ArgumentParser(
@@ -1767,14 +1789,9 @@ def main(arguments: list[str] | None = None) -> int:
             from mlruns_tools.schema import to_sqlite as repair  # needs MLflow
         report = repair(given.source, given.to, given.old, given.dry_run, given.portable, given.map)
     except (Refused, OSError, ImportError) as error:
-        status = 1 if isinstance(error, Unfinished) else 2
         if isinstance(error, ImportError):
             error = f"--undo and --to-sqlite need all of mlruns_tools, not this file alone ({error})."
-        if given.json:
-            print(json.dumps({"refused": str(error), "exit_code": status}, indent=1))
-        else:
-            print(shown(f"{'Refused' if status == 2 else 'Unfinished'}: {error}"), file=sys.stderr)
-        return status
+        return told(error, given.json)
     print(report.json if given.json else report)
     return report.exit_code
 

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from mlruns_tools.fixed_paths import (
     MARKER,
     PREFIX,
     Refused,
-    Unfinished,
     _aside,
     _leads_out,
     against,
@@ -44,10 +43,12 @@ from mlruns_tools.fixed_paths import (
     once_begun,
     place,
     quoted,
+    remove_empty,
     shown,
     some,
     sync,
     sync_all,
+    told,
     write_marker,
 )
 from mlruns_tools.pack import FULL, copy_files, files_below
@@ -130,10 +131,13 @@ def _merge_locked(
     report: Merged,
     made: list[Path],
 ) -> None:
-    root.mkdir(parents=True, exist_ok=True)
     try:
+        root.mkdir(parents=True, exist_ok=True)
         what = f"another merge into {root} is going on. Wait for its end."
-        with locked(root, what), tempfile.TemporaryDirectory(prefix=PREFIX, dir=root) as work:
+        with (
+            locked(root, what),
+            tempfile.TemporaryDirectory(prefix=PREFIX, dir=root, ignore_cleanup_errors=True) as work,
+        ):
             if left := [path.name for path in root.glob(f"{PREFIX}*") if path.name not in (Path(work).name, LOCK)]:
                 report.notes.append(f"of interrupted merges, to be removed from {root}: {some(left)}")
             database = database or _target(root)[1]  # again: another merge may have made it meanwhile
@@ -149,9 +153,7 @@ def _merge_locked(
             raise
         raise Refused(f"{source} does not go into {root} ({error}). Nothing was brought.") from error
     finally:
-        with suppress(OSError):  # it holds the record
-            for path in made:
-                path.rmdir()
+        remove_empty(made)
 
 
 def _target(target: Path) -> tuple[Path, Path | None]:
@@ -160,8 +162,7 @@ def _target(target: Path) -> tuple[Path, Path | None]:
         tool = "python mlruns_tools/fixed_paths.py"
         raise Refused(f"{target}: the target must be a folder. Unpack it first: {tool} {quoted(target)}")
     names = {path.name for path in target.iterdir()} if target.is_dir() else set()
-    parts = {name for name in names if name.startswith(PREFIX)}
-    if not target.exists() or not names or (parts and names - parts <= {MARKER, "artifacts"}):
+    if not target.exists() or {name for name in names if not name.startswith(PREFIX)} <= {MARKER, "artifacts"}:
         return Path(os.path.abspath(target)), None
     record = look(target)
     if _leads_out(record.root / "artifacts", record.root):
@@ -239,6 +240,10 @@ def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
         os.rename(here, there)
         back.append((here, there))
 
+    folders = {
+        parent for to in transfer.folders.values() for parent in (root / to).parents if parent.is_relative_to(root)
+    }
+    made = sorted((folder for folder in folders if not folder.exists()), reverse=True)
     transfer.db.execute("BEGIN IMMEDIATE")
     try:
         for to in transfer.folders.values():
@@ -250,9 +255,8 @@ def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
                 report.notes.append(f"set aside, what lay where artifacts of the source go: {aside}")
             if (new / to).exists() and not here.exists():
                 rename(new / to, here)
-        for folder in {parent for to in transfer.folders.values() for parent in (root / to).parents}:
-            if folder.is_relative_to(root) and folder.exists():
-                sync(folder)
+        for folder in (folder for folder in folders if folder.exists()):
+            sync(folder)
         transfer.write()
         transfer.db.execute("COMMIT")
     except BaseException:
@@ -261,9 +265,8 @@ def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
         for here, there in reversed(back):
             here.parent.mkdir(parents=True, exist_ok=True)
             os.rename(there, here)
-            with suppress(OSError):  # not empty
-                for parent in there.parents:
-                    parent.rmdir()
+            remove_empty(there.parents)
+        remove_empty(made)
         raise
     report.begun += [*transfer.runs, *transfer.folders.values()]
 
@@ -311,9 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = merge(given.source, given.target, given.experiment, given.deleted)
     except (Refused, OSError) as error:
-        unfinished = isinstance(error, Unfinished)
-        print(shown(f"{'Unfinished' if unfinished else 'Refused'}: {error}"), file=sys.stderr)
-        return 1 if unfinished else 2
+        return told(error)
     print(report)
     if isinstance(report.target, Path):
         print(shown(f"Next: {next_command(report.target)}"))

@@ -33,7 +33,7 @@ from mlruns_tools.fixed_paths import (
     read_marker,
     shown,
     some,
-    sync,
+    told,
     walk,
     write_marker,
 )
@@ -99,7 +99,6 @@ def pack(mlruns: Path, target: Path | None = None, runs: Sequence[str] | None = 
             with zipfile.ZipFile(part) as archive:
                 if bad := archive.testzip():
                     raise zipfile.BadZipFile(f"{target}: {bad} does not read back; is the disk full?")
-        sync(target.parent)
     except BaseException as error:
         if not marked:
             (root / MARKER).unlink(missing_ok=True)
@@ -239,8 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(pack(given.folder, given.to, given.runs))
     except (Refused, OSError, sqlite3.DatabaseError, zipfile.BadZipFile) as error:
-        print(shown(f"Refused: {error}"), file=sys.stderr)
-        return 2
+        return told(error)
     return 0
 
 

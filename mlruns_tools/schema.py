@@ -27,7 +27,6 @@ from mlruns_tools.fixed_paths import (
     look,
     made_whole,
     once_begun,
-    sync,
 )
 
 ENVIRONMENT = {"PYTHONUTF8": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
@@ -57,7 +56,6 @@ def copy_database(source: Path, target: Path) -> None:
     with made_whole(target) as part, closing(_connect(source)) as here, closing(sqlite3.connect(part)) as there:
         here.backup(there)
         there.execute("PRAGMA journal_mode = DELETE")
-    sync(target.parent)
 
 
 def to_sqlite(

@@ -52,7 +52,7 @@ def undo(source: Path | str) -> list[str]:
             raise Refused(f"{last} speaks of {name!r}, which is no file of this record.")
         return path
 
-    with _opened(last) as archive, tempfile.TemporaryDirectory() as folder:
+    with _opened(last) as archive, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             infos = [info for info in archive.infolist() if info.filename.startswith("files/")]
             check_size(infos, last)

@@ -3,8 +3,10 @@
 `tests.benchmarks.power` shows it on a file system; here the calls are counted that this rests on.
 """
 
+import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from mlruns_tools import fixed_paths, merge, pack
 from mlruns_tools.fixed_paths import DATABASE, fix_paths
 from tests.hostile import EXPERIMENT, RUN, file_store
 from tests.record import blank_record, client_of, sqlite_record, trained_run
+from tests.test_hostile import tree
 
 
 class Disk:
@@ -90,6 +93,62 @@ def test_the_disk_holds_what_is_named(name: str, moved: Path, tmp_path: Path, di
     assert disk.renamed and not disk.faults
     folders = [folder for folder in disk.named.values() if Path(folder).is_relative_to(tmp_path)]
     assert not [folder for folder in folders if os.path.exists(folder)]
+
+
+CALLS = ("fsync", "replace", "rename", "mkdir", "unlink", "chmod")  # of `os`
+TOOLS: dict[str, Callable[[Path, Path], int]] = {
+    "repair of a database": lambda moved, tmp: fixed_paths.main([str(moved / "mlruns")]),
+    "repair to be portable": lambda moved, tmp: fixed_paths.main([str(moved / "mlruns"), "--portable"]),
+    "repair of a file store": lambda moved, tmp: fixed_paths.main([str(tmp / "files" / "mlruns")]),
+    "undo": lambda moved, tmp: fixed_paths.main([str(tmp / "repaired" / "mlruns"), "--undo"]),
+    "unzip": lambda moved, tmp: fixed_paths.main([str(moved / "mlruns.zip"), "--to", str(tmp / "un" / "packed")]),
+    "merge into a new record": lambda moved, tmp: merge.main([str(moved / "mlruns.zip"), str(tmp / "new" / "mlruns")]),
+    "merge into another": lambda moved, tmp: merge.main([str(moved / "mlruns.zip"), str(tmp / "other" / "mlruns")]),
+    "pack": lambda moved, tmp: pack.main([str(moved / "mlruns"), "--to", str(tmp / "packed.zip")]),
+}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_status_2_means_that_nothing_was_changed(
+    name: str, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The disk fails at the first, second, ... call that changes something; the next run without that ends right."""
+    stores(tmp_path)
+    merge.merge(moved / "mlruns.zip", tmp_path / "other" / "mlruns")
+    shutil.copytree(moved, tmp_path / "repaired")
+    assert fixed_paths.main([str(tmp_path / "repaired" / "mlruns")]) == 0
+    blank_record(tmp_path / "blank", tmp_path_factory)
+    shutil.copytree(tmp_path / "blank" / "mlruns", tmp_path / "other" / "mlruns", dirs_exist_ok=True)
+    statuses, number = Counter(), 0
+    while True:
+        work = tmp_path_factory.mktemp("work")
+        shutil.copytree(tmp_path, work, dirs_exist_ok=True)
+        fixed_paths.main([str(work / "other" / "mlruns")]), fixed_paths.main([str(work / "repaired" / "mlruns")])
+        before, left = tree(work), [number]
+        with monkeypatch.context() as failing:
+            for call in CALLS:
+                failing.setattr(os, call, failing_at(left, getattr(os, call), work))
+            status = TOOLS[name](work / "moved", work)
+        assert status != 2 or tree(work) == before, f"call {number}"
+        statuses[status] += 1
+        if left[0] >= 0:  # there are no more calls
+            break
+        assert TOOLS[name](work / "moved", work) in (0, 2 * (name == "undo")), f"after call {number}"
+        shutil.rmtree(work)
+        number += 1
+    assert number > 3 and statuses[0] and statuses[2], (number, statuses)
+
+
+def failing_at(left: list[int], real: Callable[..., object], work: Path) -> Callable[..., object]:
+    """The call, which fails where `left` has counted down to nothing, once."""
+
+    def call(*given: object, **more: object) -> object:
+        left[0] -= 1
+        if left[0] == -1:
+            raise OSError(errno.EIO, "the disk fails", str(given[0]))
+        return real(*given, **more)
+
+    return call
 
 
 def test_the_check_can_fail(tmp_path: Path, disk: Disk) -> None:
