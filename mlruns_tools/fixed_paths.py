@@ -273,6 +273,8 @@ def next_command(source: Path) -> str:
 
 
 def _marker(mlruns: Path) -> dict[str, object]:
+    if _leads_out(Path(mlruns) / MARKER, Path(mlruns)):
+        raise Refused(f"{Path(mlruns) / MARKER} {LINK}")
     try:
         values = json.loads(read(Path(mlruns) / MARKER))
     except (OSError, ValueError, RecursionError):
@@ -312,14 +314,22 @@ def write_marker(
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> bytes:
-    """A small file whole. Raises Refused for one that is large, or no file but a pipe, on which reading would hang."""
-    status = path.stat()
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+def at_once(path: Path) -> BinaryIO:
+    """Open for reading what nobody can wait at: no pipe, nor what a link to `/proc/kmsg` leads to."""
+    nonblock = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblock))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise Refused(f"{path} is no regular file. {FRESH}")
-    if status.st_size > MOST_TEXT:
-        raise Refused(f"{path} has {status.st_size} bytes, more than MLflow ever writes there. {FRESH}")
-    return path.read_bytes()
+    return file
+
+
+def read(path: Path) -> bytes:
+    """A small file whole. Raises Refused for one that is large, or no regular one."""
+    with at_once(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MOST_TEXT:
+            raise Refused(f"{path} has {size} bytes, more than MLflow ever writes there. {FRESH}")
+        return file.read(MOST_TEXT) or b""
 
 
 def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -503,7 +513,7 @@ def _databases(folder: Path) -> list[Path]:
 
 def _holds_tables(path: Path) -> bool:
     """Whether it is a database with MLflow's tables; it is only read."""
-    with suppress(OSError, sqlite3.Error), path.open("rb") as file:
+    with suppress(OSError, sqlite3.Error, Refused), at_once(path) as file:
         if file.read(15) == SQLITE:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
                 return {"experiments", "runs"} <= _tables(connection)
@@ -1548,7 +1558,7 @@ def against(path: Path, size: int, blocks: Callable[[], Iterable[bytes]]) -> str
 
 
 def blocks_of(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with at_once(path) as file:
         while block := file.read(2**20):
             yield block
 

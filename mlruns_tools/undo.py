@@ -17,6 +17,7 @@ from mlruns_tools.fixed_paths import (
     ASIDE,
     COPY,
     MARKER,
+    MOST_LIST,
     UNSOUND,
     Refused,
     _blocks,
@@ -38,7 +39,12 @@ def undo(source: Path | str) -> list[str]:
     Raises Refused, with nothing changed, where no copy is, or a file has changed since.
     """
     record = look(source)
-    copies = [path for base in record.bases for path in base.iterdir() if COPY.fullmatch(path.name) and path.is_file()]
+    copies = [
+        path
+        for base in record.bases
+        for path in base.iterdir()
+        if COPY.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    ]
     if not copies:
         raise Refused(f"{record.root} holds no copy that a repair left (repair-1.undo.zip).")
     last = max(copies, key=lambda path: (path.stat().st_mtime_ns, int(COPY.fullmatch(path.name)[1])))
@@ -56,6 +62,8 @@ def undo(source: Path | str) -> list[str]:
         try:
             infos = [info for info in archive.infolist() if info.filename.startswith("files/")]
             check_size(infos, last)
+            if archive.getinfo("undo.json").file_size > MOST_LIST:
+                raise Refused(f"{last} is no copy that a repair left: its list is too long.")
             told = json.loads(b"".join(_blocks(archive, archive.getinfo("undo.json"))))
             before = {info.filename[6:]: Path(folder, str(n)) for n, info in enumerate(infos)}
             for (name, copy), info in zip(before.items(), infos, strict=True):
