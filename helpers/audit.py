@@ -28,6 +28,7 @@ KINDS = {  # of characters, with the setting that would do away with a stray one
         "CAPTCHA_LABEL_PATTERN (label_pattern='...') cuts the text out of the name; or rename them",
     ),
 }
+MANY_DIGITS = 20  # of a number that counts nothing
 SKIP = "mend or remove them, or set on_bad='skip' (CAPTCHA_ON_BAD=skip) to go on without them"
 
 
@@ -128,9 +129,11 @@ def audit(
     names = [relative_name(sample.path, source) for sample in samples]
     good = [index for index, picture in enumerate(found) if not picture.problem]
     texts = [sample.text for sample in samples]
-    codec = recipe.codec(charset or "".join(sorted(set("".join(texts)))), _usual(map(len, texts)))
+    length = _usual(map(len, texts))
+    codec = recipe.codec(charset or "".join(sorted(set("".join(texts)))), length)
     with torch.random.fork_rng():  # whoever looks at the data changes no training
-        given = recipe.steps_for(recipe.network(codec), {found[index].image.shape[1] for index in good})
+        network = recipe.network(recipe.codec("01", length))  # steps do not depend on the charset, a head's memory does
+        given = recipe.steps_for(network, {found[index].image.shape[1] for index in good})
     room = {index: (codec.steps(texts[index]), given[found[index].image.shape[1]]) for index in good}
     tightest = max(good, key=lambda index: room[index][0] / room[index][1], default=None)
     findings = [
@@ -311,7 +314,7 @@ def _names(samples: Sequence[Sample]) -> list[Finding]:
 def _running_numbers(stems: Sequence[str]) -> bool:
     prefix = commonprefix(stems).rstrip("0123456789")
     numbers = [stem[len(prefix) :] for stem in stems]
-    if len(stems) < 5 or not all(number.isdecimal() for number in numbers):
+    if len(stems) < 5 or not all(number.isdecimal() and len(number) < MANY_DIGITS for number in numbers):
         return False
     values = sorted(map(int, numbers))
     return len(set(values)) == len(values) and values[-1] - values[0] < 1.1 * len(values)

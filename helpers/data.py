@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
@@ -353,14 +354,22 @@ def _framed(recipe: Recipe, training: Iterable[Path | bytes]) -> Recipe:
     """The recipe with the columns and the width that suit the first LOOKED_AT of the training pictures."""
     if recipe.crop is not None and not recipe.fit_width:
         return recipe
-    pictures = []
-    for source in islice(training, LOOKED_AT):
-        with suppress(*UNREADABLE):  # the audit names it
-            pictures.append(as_seen(open_picture(source)))
-    crop = recipe.crop or (WHOLE if recipe.aspect == "keep" else inked_columns(pictures))
-    if not (recipe.fit_width and pictures):
+    sizes: Counter[tuple[int, int]] = Counter()
+
+    def pictures() -> Iterator[Image.Image]:
+        """One at a time: all together may fill the memory."""
+        for source in islice(training, LOOKED_AT):
+            with suppress(*UNREADABLE):  # the audit names it
+                picture = as_seen(open_picture(source))
+                sizes[picture.size] += 1
+                yield picture
+
+    looked_at = pictures()
+    crop = recipe.crop or (WHOLE if recipe.aspect == "keep" else inked_columns(looked_at))
+    deque(looked_at, maxlen=0)  # the sizes of those that nobody has asked for
+    if not (recipe.fit_width and sizes):
         return replace(recipe, crop=crop)
-    width, height = Counter(picture.size for picture in pictures).most_common(1)[0][0]
+    width, height = sizes.most_common(1)[0][0]
     fitting = recipe.image_size[0] * width * (crop[1] - crop[0]) / height
     return replace(recipe, crop=crop, image_size=(recipe.image_size[0], max(16, 8 * round(fitting / 8))))
 

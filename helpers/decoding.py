@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -17,10 +18,12 @@ import PIL
 from PIL import Image
 
 from helpers import pictures, view
-from helpers.pictures import UNREADABLE, open_picture, progress_bar, read_bytes, why
+from helpers.output import shown
+from helpers.pictures import UNREADABLE, frames_of, open_picture, progress_bar, read_bytes, why
 from helpers.view import WHOLE, as_seen, prepare
 
 NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
+AT_ONCE = threading.BoundedSemaphore(4)  # pictures that are decoded; one of MAX_PIXELS takes some 100 MB meanwhile
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,17 @@ def look_at(
 ) -> Picture:
     """A file's content as a Picture."""
     try:
-        picture = open_picture(content)
-        seen = as_seen(picture)
-        return Picture(
-            look=_look(seen),
-            format=picture.format or "",
-            mode=picture.mode,
-            size=seen.size,
-            frames=getattr(picture, "n_frames", 1),
-            image=prepare(seen, image_size, channels, keep_aspect, crop),
-        )
+        with AT_ONCE:
+            picture = open_picture(content)
+            seen = as_seen(picture)
+            return Picture(
+                look=_look(seen),
+                format=picture.format or "",
+                mode=picture.mode,
+                size=seen.size,
+                frames=frames_of(picture, content),
+                image=prepare(seen, image_size, channels, keep_aspect, crop),
+            )
     except UNREADABLE as error:
         return Picture(problem=why(error))
 
@@ -136,7 +140,7 @@ def _save(cache: Path, found: Sequence[Picture]) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        warnings.warn(f"{cache} cannot be written ({error}): the next run decodes again", stacklevel=3)
+        warnings.warn(f"{shown(cache)} cannot be written ({error}): the next run decodes again", stacklevel=3)
 
 
 def _load(cache: Path) -> dict[str, Picture]:
@@ -155,5 +159,5 @@ def _load(cache: Path) -> dict[str, Picture]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        warnings.warn(f"{cache} is damaged ({error}): decoding again", stacklevel=3)
+        warnings.warn(f"{shown(cache)} is damaged ({error}): decoding again", stacklevel=3)
         return {}

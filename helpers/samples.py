@@ -2,28 +2,33 @@
 
 import csv
 import io
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.pictures import (
+from helpers.files import (
     IMAGE_SUFFIXES,
-    UNREADABLE,
+    MAX_NAME,
+    MOST_FILES,
     DataError,
     archive_of,
     first_names,
     list_pictures,
     read_bytes,
-    stem,
-    why,
 )
+from helpers.output import is_ours, plain, shown
+from helpers.pictures import UNREADABLE, stem, why
 
 TABLES, LISTS = {".csv", ".tsv"}, {".txt", ".lst"}
 FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN = ("file", "filename", "image", "path"), ("label", "text"), "split"
 SPLITS = ("train", "val", "test")
+MAX_TABLE, MOST_COLUMNS = 16_000_000, 1_000  # bytes of a table or list
+MAX_TEXT = 255  # characters, as a name of a file has at most
 SPLIT_NAMES = dict(zip(SPLITS, SPLITS, strict=True)) | {"training": "train", "valid": "val", "validation": "val"}
 # what stands behind the text in names met in the wild: label (1), label - Copy, label-0 or label_1, label_<hash>
 SUFFIXES = (
@@ -67,9 +72,15 @@ def find_samples(
     if source.suffix.lower() in TABLES and not source.is_dir():
         samples = _from_table(source, file_column, label_column)
     elif source.suffix.lower() in LISTS and not source.is_dir():
-        samples = _paired(source, [line.strip() for line in _text(source).split("\n")])
+        text = _text(source)
+        _check_count(source, 1 + text.count("\n"))
+        samples = _paired(source, [line.strip() for line in text.split("\n")])
     else:
         samples = _from_names(source, label_pattern)
+    if long := [relative_name(s.path, source) for s in samples if len(s.text) > MAX_TEXT]:
+        raise DataError(
+            f"{source} gives texts of more than {MAX_TEXT} characters, as no captcha has, to {first_names(long)}"
+        )
     samples = [replace(sample, text=one_spelling(sample.text, case)) for sample in samples]
     return samples if any(sample.side for sample in samples) else _sides_by_folder(samples, base_of(source))
 
@@ -118,7 +129,7 @@ def _from_names(source: Path, pattern: str | None) -> list[Sample]:
     paths, others = list_pictures(source)
     if not paths:
         tables = [relative_name(path, source) for path in others if path.suffix.lower() in TABLES | LISTS]
-        hint = f"; name {tables[0]} itself if it is a table of them" if tables else ""
+        hint = f"; name {shown(tables[0])} itself if it is a table of them" if tables else ""
         raise DataError(f"{source} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}){hint}")
     samples = [Sample(path, sample_text(path, pattern)) for path in paths]
     if wrong := [relative_name(sample.path, source) for sample in samples if not sample.text]:
@@ -129,7 +140,7 @@ def _from_names(source: Path, pattern: str | None) -> list[Sample]:
 def _text(source: Path) -> str:
     """A text file in UTF-8, or in UTF-16 with its mark; line ends as `\\n`, none at the end."""
     try:
-        content = read_bytes(source)
+        content = read_bytes(source, MAX_TABLE)
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is not UTF-8 ({error}): save it as UTF-8") from None
@@ -138,19 +149,51 @@ def _text(source: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip()
 
 
-def _from_table(source: Path, file_column: str | None, label_column: str | None) -> list[Sample]:
-    text = _text(source)
-    delimiter = "\t" if source.suffix.lower() == ".tsv" else max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+def _check_count(source: Path, count: int) -> None:
+    if count > MOST_FILES:
+        raise DataError(f"{source} has more than {MOST_FILES:,} lines: split it, or let the files' names be the texts")
+
+
+def _rows(source: Path, delimiter: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    """(the number of its line, its cells) of each row of a table that is not empty, the one of the columns first."""
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        columns = rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
-        numbered = [(rows.line_num, row) for row in rows]
+        for count, row in enumerate(rows):
+            _check_count(source, count)
+            if row:
+                yield rows.line_num, row
     except csv.Error as error:
         raise DataError(
             f"{source} is no table near line {rows.line_num} ({error}): look for a quote too many"
         ) from None
-    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+
+
+def _table(source: Path) -> tuple[list[str], list[int], list[list[str]]]:
+    """(the columns of a table, the number of each row's line, the rows, which may be short)."""
+    text = _text(source)
+    delimiter = "\t" if source.suffix.lower() == ".tsv" else max(",;\t", key=text.partition("\n")[0].count)
+    rows = _rows(source, delimiter, text)
+    columns = [name.strip() for name in next(rows, (0, []))[1]]
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(f"{source} has {len(columns)} columns in its first line; {MOST_COLUMNS:,} at most are read")
+    if twice := sorted(name for name, count in Counter(columns).items() if name and count > 1):
         raise DataError(f"{source} has the columns {twice} twice: give each a name of its own")
+    lines, table, long = [], [], []
+    for line, row in rows:
+        if len(row) > len(columns):
+            long.append(str(line))
+        lines.append(line)
+        table.append(row[: len(columns)])
+    if long:
+        lines_named = ", ".join(long[:5])
+        raise DataError(
+            f"{source} has more cells than columns in line {lines_named}: put texts that hold {delimiter!r} in quotes"
+        )
+    return columns, lines, table
+
+
+def _from_table(source: Path, file_column: str | None, label_column: str | None) -> list[Sample]:
+    columns, lines, table = _table(source)
     label = _column(source, columns, label_column, LABEL_COLUMNS, "label_column")
     file = _column(source, columns, file_column, FILE_COLUMNS, "file_column")
     if label is None:
@@ -158,19 +201,15 @@ def _from_table(source: Path, file_column: str | None, label_column: str | None)
             f"{source} has the columns {columns}: `{FILE_COLUMNS[0]}` and `{LABEL_COLUMNS[0]}` are expected in its first"
             " line, or say with file_column and label_column (CAPTCHA_FILE_COLUMN, CAPTCHA_LABEL_COLUMN) which they are"
         )
-    lines, table = [line for line, _ in numbered], [row for _, row in numbered]
     if not table:
         raise DataError(f"{source} has no rows below its first line")
-    if long := [str(line) for line, row in numbered if None in row]:
-        lines_named = ", ".join(long[:5])
-        raise DataError(
-            f"{source} has more cells than columns in line {lines_named}: put texts that hold {delimiter!r} in quotes"
-        )
-    texts = [(row[label] or "").strip() for row in table]
+    texts = _cells(columns, table, label)
     if file is None:
         samples = _paired(source, texts, lines)
     else:
-        names = [(row[file] or "").strip() for row in table]
+        names = _cells(columns, table, file, path=True)
+        if far := [str(line) for line, name in zip(lines, names, strict=True) if len(name) > MAX_NAME]:
+            raise DataError(f"{source} names files with more than {MAX_NAME:,} characters in line {', '.join(far[:5])}")
         if empty := [str(line) for line, name in zip(lines, names, strict=True) if not name]:
             raise DataError(f"{source} names no file in line {', '.join(empty[:5])}")
         if wrong := [name for name, text in zip(names, texts, strict=True) if not text]:
@@ -179,14 +218,20 @@ def _from_table(source: Path, file_column: str | None, label_column: str | None)
     split = next((name for name in columns if name.lower() == SPLIT_COLUMN), None)
     if split is None:
         return samples
-    sides = [SPLIT_NAMES.get((row[split] or "").strip().lower()) for row in table]
-    if wrong := [
-        f"{s.path.name} ({row[split]!r})" for s, row, side in zip(samples, table, sides, strict=True) if not side
-    ]:
+    given = _cells(columns, table, split)
+    sides = [SPLIT_NAMES.get(name.lower()) for name in given]
+    if wrong := [f"{s.path.name} ({n!r})" for s, n, side in zip(samples, given, sides, strict=True) if not side]:
         raise DataError(
             f"the column {split} of {source} must hold train, val or test; it does not for {first_names(wrong)}"
         )
     return [replace(sample, side=side) for sample, side in zip(samples, sides, strict=True)]
+
+
+def _cells(columns: Sequence[str], table: Iterable[Sequence[str]], column: str, path: bool = False) -> list[str]:
+    """A column of a table, empty where a row is too short; what was put on the cells of our own is taken off."""
+    place = columns.index(column)
+    cells = (row[place].strip() if place < len(row) else "" for row in table)
+    return [plain(cell, path) for cell in cells] if is_ours(columns) else [*cells]
 
 
 def _column(source: Path, columns: Sequence[str], given: str | None, known: Sequence[str], setting: str) -> str | None:
@@ -209,7 +254,7 @@ def _located(source: Path, names: Sequence[str]) -> list[Path]:
     archive = archive_of(base) or (base if base.is_file() else None)
     there: dict[str, Path] = {}
     below: dict[str, list[Path]] = {}
-    if archive is not None or not all((base / name).is_file() for name in names):
+    if archive is not None or not all(os.path.isfile(base / name) for name in names):
         for path in list_pictures(archive or base)[0]:
             if path.is_relative_to(base):
                 name = one_spelling(path.relative_to(base).as_posix())
@@ -222,7 +267,8 @@ def _located(source: Path, names: Sequence[str]) -> list[Path]:
         if known or len(others) < 2:
             located.append(known or next(iter(others), base / name))
         else:
-            raise DataError(f"{source} names {name}, which lies in several folders: {', '.join(map(str, others[:5]))}")
+            there_are = ", ".join(map(shown, others[:5]))
+            raise DataError(f"{source} names {shown(name)}, which lies in several folders: {there_are}")
     return located
 
 

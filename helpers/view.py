@@ -3,7 +3,7 @@
 `prepare` and `normalise` are what training, evaluation and every reader share: a picture is seen the same everywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -65,15 +65,13 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray((values / top * 255).round().astype(np.uint8))
 
 
-def inked_columns(pictures: Sequence[Image.Image]) -> tuple[float, float]:
+def inked_columns(pictures: Iterable[Image.Image]) -> tuple[float, float]:
     """The part of the width, (left, right) in shares, outside of which hardly a picture has strokes; with a small margin.
 
     A column counts as inked in a picture where its brightness changes from left to right at least INKED times as much
     as in the picture's strong columns; so slow shading is none, nor is a single thin line. One picture in a hundred on
     each side may have more. WHOLE where the pictures are fewer than 20.
     """
-    if len(pictures) < 20:
-        return WHOLE
     ends = []
     for picture in pictures:
         gray = np.asarray(as_seen(picture).convert("L"), dtype=np.float32)
@@ -81,6 +79,8 @@ def inked_columns(pictures: Sequence[Image.Image]) -> tuple[float, float]:
         change = np.convolve(change, np.ones(3) / 3, "same")  # of each column and its neighbours
         columns = np.flatnonzero(change > INKED * np.quantile(change, 0.8))
         ends.append((columns[0], columns[-1] + 1) / np.float64(gray.shape[1]) if len(columns) else WHOLE)
+    if len(ends) < 20:
+        return WHOLE
     left, right = np.quantile([end[0] for end in ends], 0.01), np.quantile([end[1] for end in ends], 0.99)
     return max(0.0, round(float(left) - MARGIN, 3)), min(1.0, round(float(right) + MARGIN, 3))
 
