@@ -1,6 +1,5 @@
 """What a set of captchas holds and what is wrong with it, before the first epoch: samples and pictures in, findings out."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from helpers.decoding import Picture, images_differ_in_shape
+from helpers.output import json_text, printable, shown
 from helpers.pictures import archive_of, first_names, is_picture, list_pictures, stem
 from helpers.recipes import Recipe
 from helpers.samples import LISTS, TABLES, Sample, base_of, propose_pattern, relative_name
@@ -45,7 +45,8 @@ class Finding:
     def __str__(self) -> str:
         listed = [f"{name} ({detail})" if detail else name for name, detail in self.files]
         named = f": {first_names(listed)}" if listed else ""
-        return f"{self.about}: {self.says}{named}" + (f"\n    -> {self.remedy}" if self.remedy else "")
+        remedy = f"\n    -> {printable(self.remedy)}" if self.remedy else ""
+        return f"{self.about}: {printable(self.says)}{named}{remedy}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Audit:
 
     def to_json(self) -> str:
         """Everything, every file by its name."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json_text(asdict(self), indent=1) + "\n"
 
     def __str__(self) -> str:
         steps = "{needed} of {available} steps of the network are needed by {text!r}"
@@ -86,14 +87,14 @@ class Audit:
             ("modes", _counts(self.modes)),
             ("sizes", _counts(self.sizes) + "  (width x height, pixels)"),
             ("lengths", _counts(self.lengths) + "  (characters)"),
-            ("charset", f"{len(self.characters)} characters: {''.join(sorted(self.characters))}"),
+            ("charset", f"{len(self.characters)} characters: {shown(''.join(sorted(self.characters)))}"),
             ("frequency", _counts(self.characters, 100)),
             ("texts", f"{self.texts} different, {len(self.repeated_texts)} of them on several images"),
             ("repeated", _counts(self.repeated_texts)),
             ("doubled", f"{self.doubled} images have a text with two equal neighbours"),
             ("steps", steps.format(**self.steps) if self.steps else ""),
         ]
-        lines = [f"Audit of {self.source}"]
+        lines = [f"Audit of {shown(self.source)}"]
         lines += [f"  {name:<10}{said}" for name, said in rows if said]
         for name, findings in (("ERRORS", self.errors), ("WARNINGS", self.warnings)):
             lines += [name if findings else f"no {name.lower()}"]
@@ -103,8 +104,8 @@ class Audit:
 
 def _counts(counts: dict[str, int], most: int = 12) -> str:
     """'PNG: 500, JPEG: 15'."""
-    shown = ", ".join(f"{name}: {count}" for name, count in list(counts.items())[:most])
-    return shown + f" and {len(counts) - most} more" * (len(counts) > most)
+    first = ", ".join(f"{shown(name)}: {count}" for name, count in list(counts.items())[:most])
+    return first + f" and {len(counts) - most} more" * (len(counts) > most)
 
 
 def _count(values: Iterable[object]) -> dict[str, int]:

@@ -3,16 +3,16 @@
 import argparse
 import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from helpers.config import Config
-from helpers.pictures import DataError, list_pictures, progress_bar
+from helpers.output import READINGS, harmless, json_text, say, sentence
+from helpers.pictures import UNREADABLE, list_pictures, progress_bar, read_bytes, why
 from helpers.reader import Reader
-from helpers.samples import LISTS, TABLES, Sample, find_samples, one_spelling, sample_text
+from helpers.samples import LISTS, MAX_TABLE, MAX_TEXT, TABLES, Sample, find_samples, one_spelling, sample_text
 from helpers.spelling import Reading
 
 Write = Callable[[Path, Reading], None]
@@ -33,11 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples, others = samples_of(options, reader.case)
     except ModuleNotFoundError as error:
         hint = f": pip install {error.name}" if error.name and "." not in error.name else ""
-        parser.exit(2, f"{error}{hint}\n")
-    except (DataError, FileNotFoundError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
+        parser.exit(2, f"{sentence(error)}{hint}\n")
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{sentence(error)}\n")
     for path in others:
-        print(f"skipped {path}: not a picture by its suffix", file=sys.stderr)
+        say(f"skipped {path}: not a picture by its suffix", sys.stderr)
     try:
         texts, truths, failed = read_all(
             reader.stream([s.path for s in samples], constraint, options.best), samples, options
@@ -59,7 +59,7 @@ def read_all(
     for sample, reading in with_bar(zip(samples, readings, strict=True), len(samples)):
         write(sample.path, reading)
         if reading.error:
-            print(f"could not read {sample.path}: {reading.error}", file=sys.stderr)
+            say(f"could not read {sample.path}: {reading.error}", sys.stderr)
             failed += 1
         else:
             texts.append(reading.text)
@@ -110,12 +110,18 @@ def positive(text: str) -> int:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a text file that hold anything. Raises ValueError where it is not UTF-8."""
+    """The lines of a text file that hold anything. Raises ValueError that names it where it cannot be used."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = [line.strip() for line in read_bytes(path, MAX_TABLE).decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
-    return [line.strip() for line in lines if line.strip()]
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read: {why(error)}") from None
+    if long := [str(number) for number, line in enumerate(lines, 1) if len(line) > MAX_TEXT]:
+        raise ValueError(
+            f"{path} has more than {MAX_TEXT} characters, as no captcha has, in line {', '.join(long[:5])}"
+        )
+    return [line for line in lines if line]
 
 
 def samples_of(options: argparse.Namespace, case: str) -> tuple[list[Sample], list[Path]]:
@@ -145,9 +151,8 @@ def csv_rows(options: argparse.Namespace) -> Write:
     table = csv.writer(sys.stdout, lineterminator="\n")
     accepted = [] if options.accept is None else ["accepted"]
     places = range(2, options.best + 1)
-    table.writerow(
-        ["path", "text", "confidence", *accepted, *(f"{n}_{p}" for p in places for n in ("text", "probability"))]
-    )
+    columns = [*READINGS, *accepted, *(f"{n}_{p}" for p in places for n in ("text", "probability"))]
+    table.writerow(columns)
 
     def write(path: Path, reading: Reading) -> None:
         row = [path, reading.text, "" if reading.error else f"{reading.confidence:.4f}"]
@@ -155,7 +160,7 @@ def csv_rows(options: argparse.Namespace) -> Write:
         for text, probability in reading.alternatives[1:]:
             row += [text, f"{probability:.4f}"]
         lacking = max(0, len(places) - len(reading.alternatives[1:]))
-        table.writerow(row + ["", ""] * lacking)
+        table.writerow(harmless(columns, row + ["", ""] * lacking))
 
     return write
 
@@ -172,6 +177,6 @@ def json_lines(options: argparse.Namespace) -> Write:
             entry["alternatives"] = list(alternatives)
         if reading.error:
             entry["error"] = reading.error
-        print(json.dumps(entry, ensure_ascii=False))
+        print(json_text(entry))
 
     return write

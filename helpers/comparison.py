@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from helpers import metrics, plots
 from helpers.evaluation import Model, Trial
+from helpers.output import shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Comparison:
             known = model.run.data.metrics if model.run else {}
             rows.append(
                 {
-                    "model": model.name,
+                    "model": shown(model.name),
                     "validation": f"{100 * known['best_val_exact']:.1f} %" if "best_val_exact" in known else "",
                     "right": f"{round(score.exact * score.n)} of {score.n}",
                     "exact match": f"{100 * score.exact:.1f} %",

@@ -29,6 +29,8 @@ from helpers.augment import BatchTransform
 from helpers.config import Config, on_kaggle
 from helpers.decoding import Picture, cache_file, decode, digest, images_differ_in_shape, look_at
 from helpers.kaggle import choose_data
+from helpers.output import SPLIT_LIST as SPLIT_LIST
+from helpers.output import say, sentence, shown
 from helpers.pictures import UNREADABLE, DataError, first_names, open_picture
 from helpers.recipes import RECIPES, Recipe, get_recipe
 from helpers.samples import LISTS, SPLITS, TABLES, Sample, find_samples, one_spelling, relative_name
@@ -39,7 +41,6 @@ from helpers.view import WHOLE, as_seen, inked_columns
 
 SHOWN = 24  # captchas on a contact sheet
 SPLIT_FILE = "data/splits.csv"  # of a run: which captcha is on which side
-SPLIT_LIST = ("file", "text", "split", "content")  # its columns; content: see `decoding.digest`
 LOOKED_AT = 400  # training pictures that tell where the margins are
 
 
@@ -239,11 +240,11 @@ class CaptchaData(pl.LightningDataModule):
         )
 
     def __str__(self) -> str:
-        lines = [f"captchas of {self.source}: " + ", ".join(f"{len(self.sides[s])} {s}" for s in SPLITS)]
+        lines = [f"captchas of {shown(self.source)}: " + ", ".join(f"{len(self.sides[s])} {s}" for s in SPLITS)]
         for length in sorted({len(text) for side in SPLITS for text in self.sides[side].texts}):
             counts = [f"{sum(len(t) == length for t in self.sides[s].texts)} {s}" for s in SPLITS]
             lines.append(f"texts of {length} characters: " + ", ".join(counts))
-        lines.append(f"charset of {len(self.charset)}: {self.charset}")
+        lines.append(f"charset of {len(self.charset)}: {shown(self.charset)}")
         widths = sorted({image.shape[1] for image in self.train.images})
         (height, _, channels), wide = self.train.images[0].shape, f"{widths[0]} to {widths[-1]}" * (len(widths) > 1)
         lines.append(f"images {height} high, {wide or widths[0]} wide (pixels), {channels} channels, kept as uint8")
@@ -288,7 +289,7 @@ def find_source(config: Config) -> Path | str:
         return config.data
     if on_kaggle():
         attached, why = choose_data()
-        print(why)
+        say(why)
         if attached:
             return attached
     recipe = get_recipe(config)
@@ -442,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = collect(Config(**settings), rare=options.rare)
     except ValueError as error:
-        parser.exit(2, f"{error}\n")
+        parser.exit(2, f"{sentence(error)}\n")
     print(found.audit)
     good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
     try:

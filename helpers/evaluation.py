@@ -11,6 +11,7 @@ from helpers.calibration import PRECISIONS, Acceptance, accept, acceptance_name
 from helpers.config import Config, as_source
 from helpers.data import SPLIT_FILE, CaptchaDataset, Collection, collect, load_data
 from helpers.experiment import train
+from helpers.output import say, shown
 from helpers.pictures import DataError, first_names
 from helpers.reader import Reader
 from helpers.samples import relative_name
@@ -43,7 +44,7 @@ class Trial:
 
     def __str__(self) -> str:
         lines = [f"{len(self.test)} captchas, read by"]
-        lines += [f"  {model.name}, out of {model.reader.spelling.charset}" for model in self.models]
+        lines += [f"  {shown(m.name)}, out of {shown(m.reader.spelling.charset)}" for m in self.models]
         return "\n".join(lines)
 
 
@@ -67,7 +68,7 @@ def judge(config: Config) -> Trial:
     models = [first, *_others(config, first, runs, [captchas[place] for place in places])]
     for model in models:
         if model.sides is None:
-            print(f"whether {model.name} was trained on some of them is not recorded")
+            say(f"whether {model.name} was trained on some of them is not recorded")
         else:
             rest = judge_on([captchas[place] for place in places], asked, model.name, model.sides, _remedy(model))
             places = [places[index] for index in rest]
@@ -81,7 +82,7 @@ def judge(config: Config) -> Trial:
     for model in models:
         if unknown := sorted(set("".join(test.texts)) - set(model.reader.spelling.charset)):
             beyond = sum(not set(text).isdisjoint(unknown) for text in test.texts)
-            print(f"{model.name} cannot read {beyond} of the {len(test)} texts: it does not know {''.join(unknown)}")
+            say(f"{model.name} cannot read {beyond} of the {len(test)} texts: it does not know {''.join(unknown)}")
     sources = _sources(found, places)
     return Trial(models, test, [model.reader.read(sources) for model in models])
 
@@ -109,7 +110,7 @@ def choose_runs(config: Config) -> list[Run]:
             return []
         named = [config.model.split("/")[1]]
     if not named and not finished_runs(config):
-        print(f"no finished run in {record_name(config)} yet: training one")
+        say(f"no finished run in {record_name(config)} yet: training one")
         train(config, load_data(config))
     found = finished_runs(config)
     chosen = {_the_one(word, found, config).info.run_id for word in named}
@@ -166,12 +167,12 @@ def _asked(found: Collection, captchas: Sequence[Captcha], first: Model) -> tupl
     if first.sides and own and 2 * len(own) >= len(first.sides.test):
         places, asked = own, f"the test side of run {first.name}"
         gone = len(first.sides.test) - len(own)
-        print(f"{asked}: {len(own)} of {len(captchas)} captchas of {found.source}" + f"; {gone} are gone" * (gone > 0))
+        say(f"{asked}: {len(own)} of {len(captchas)} captchas of {found.source}" + f"; {gone} are gone" * (gone > 0))
     else:
         places, asked = [*range(len(captchas))], str(found.source)
-        print(f"all {len(captchas)} captchas of {asked}")
+        say(f"all {len(captchas)} captchas of {asked}")
     if bad := [f"{captchas[place].file} ({p})" for place in places if (p := found.pictures[place].problem)]:
-        print(f"left out, as they cannot be read: {first_names(bad)}")
+        say(f"left out, as they cannot be read: {first_names(bad)}")
     return [place for place in places if not found.pictures[place].problem], asked
 
 

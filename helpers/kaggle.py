@@ -9,7 +9,6 @@ import platform
 import re
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
@@ -17,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 
 from helpers.config import PROJECT, on_kaggle
+from helpers.files import IMAGE_SUFFIXES, DataError, zip_names
+from helpers.output import say, sentence
 
 INPUT = Path("/kaggle/input")
 REQUIREMENTS = PROJECT / "requirements-kaggle.txt"  # what the image lacks, each with its version
@@ -32,7 +33,7 @@ def prepare() -> None:
     if on_kaggle():
         if missing := missing_packages():
             install(missing)
-        print(summary())
+        print(sentence(summary()))
 
 
 def requirements() -> list[str]:
@@ -90,7 +91,7 @@ def install(lines: Sequence[str]) -> None:
             " again, or switch Internet on and install it before this cell"
         )
     origin = ", ".join(map(str, folders)) if "--no-index" in source else "the index"
-    print(f"installed {', '.join(lines)} from {origin}")
+    say(f"installed {', '.join(lines)} from {origin}")
 
 
 def needed_by(lines: Sequence[str]) -> set[str]:
@@ -180,25 +181,25 @@ def choose_data(folder: Path = INPUT) -> tuple[Path | None, str]:
 
 def captchas_of(mount: Path) -> tuple[Path, str] | None:
     """(what to read of a data set, what it holds); None where it holds no captchas."""
-    from helpers.pictures import IMAGE_SUFFIXES  # not above: the packages it needs may still be missing
-
     files = list(files_of(mount))
     if any(file.parts[-2:] == ("helpers", "config.py") or file.name in ("mlruns.zip", "mlruns.json") for file in files):
         return None
     if any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
         return _labelled(mount, files, "pictures")
     for archive in sorted(file for file in files if file.suffix.lower() == ".zip"):
-        with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(archive) as content:
-            names = [archive / name for name in content.namelist()]
-            if any(name.suffix.lower() in IMAGE_SUFFIXES for name in names):
-                return _labelled(archive, names, "a zip of pictures")
+        try:
+            names = [archive / name for name in zip_names(archive)]
+        except DataError as error:
+            say(f"passed over: {error}")
+            continue
+        if any(name.suffix.lower() in IMAGE_SUFFIXES for name in names):
+            return _labelled(archive, names, "a zip of pictures")
     return None
 
 
 def _labelled(place: Path, files: Sequence[Path], holds: str) -> tuple[Path, str]:
     """The place itself, or the one table in it that names its pictures and their texts."""
-    from helpers.pictures import IMAGE_SUFFIXES
-    from helpers.samples import TABLES, is_table_of_captchas
+    from helpers.samples import TABLES, is_table_of_captchas  # not above: the packages it needs may still be missing
 
     tables = [file for file in files if file.suffix.lower() in TABLES and is_table_of_captchas(file)]
     pictures = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -220,7 +221,7 @@ def bring_record(work: Path, folder: Path = INPUT) -> None:
     if on_kaggle() and not (work / "mlruns").exists() and (records := earlier_records(folder)):
         fix_paths(records[0], work)
         others = f"; attached too: {', '.join(map(str, records[1:]))}" if records[1:] else ""
-        print(f"the record of an earlier notebook: {records[0]}{others}")
+        say(f"the record of an earlier notebook: {records[0]}{others}")
 
 
 def download_link(archive: Path | None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from helpers.config import PROJECT
 from helpers.kaggle import REQUIREMENTS, WHEELS, requirements
+from helpers.output import sentence
 
 TRAINING = ("train_ctc", "train_resnet18")
 NOTEBOOKS = (*TRAINING, "evaluate", "mlflow_dashboard")
@@ -183,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         folders = build(**vars(options))
     except (ValueError, RuntimeError) as error:
-        parser.exit(2, f"{error}\n")
+        parser.exit(2, f"{sentence(error)}\n")
     for folder in folders:
         print(folder, "-", ", ".join(sorted(path.name for path in folder.iterdir())))
     if options.owner == OWNER:

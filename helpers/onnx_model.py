@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.output import say, sentence
 from helpers.reader import Description, Reader
 from helpers.spelling import CTCSpelling, log_softmax
 
@@ -143,9 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"{options.model} is an ONNX file already: name a model folder or runs:/RUN_ID/model")
         path = save_onnx(Reader.load(options.model), options.to)
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB) reads random images as the model does")
-    print(f"read with it: python -m helpers.reader {path} IMAGE_OR_FOLDER")
+        parser.exit(2, f"{sentence(error)}\n")
+    say(f"{path} ({path.stat().st_size / 1e6:.1f} MB) reads random images as the model does")
+    say(f"read with it: python -m helpers.reader {path} IMAGE_OR_FOLDER")
     return 0
 
 

@@ -7,8 +7,9 @@ elsewhere than they stand (U+202E), and a spreadsheet runs what begins with `=`.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Number
+from typing import TextIO
 
 MAX_SHOWN, MAX_SENTENCE = 300, 4_000  # characters of a name, and of a sentence with names, that a person is shown
 READINGS = ("path", "text", "confidence")  # the first columns of what `python -m helpers.reader` writes
@@ -47,28 +48,29 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def say(said: object, file: TextIO | None = None) -> None:
+    """Prints a line, as a terminal may have it; on standard output by default."""
+    print(printable(_shortened(str(said), MAX_SENTENCE)), file=file)
+
+
 def json_text(value: object, indent: int | None = None) -> str:
     """JSON that gives the same back, letters as they are, and no character that `printable` would not show."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return text.translate({ord(c): json.dumps(c)[1:-1] for c in set(text) if not c.isprintable() and c != "\n"})
 
 
-def harmless(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[list[object]]:
-    """A table as it is written, its columns first: no cell runs in a spreadsheet or obeys a terminal; see `plain`.
+def harmless(columns: Sequence[str], row: Sequence[object]) -> list[object]:
+    """A row of a table as it is written: no cell runs in a spreadsheet, none obeys a terminal. `plain` is the way back.
 
     A name of a file gets `./` before a formula's sign, so that it still opens; a text gets `'`, which spreadsheets take for
     "this is text". Control characters, spaces at the ends, and signs behind a `;` (which separates cells in some
     countries) become escapes, as in `\\u001b`; then backslashes are doubled. Numbers stay.
     """
-    names = [name in PATHS for name in columns]
-    return [
-        list(columns),
-        *([_harmless(cell, path) for cell, path in zip(row, names, strict=True)] for row in rows),
-    ]
+    return [_harmless(cell, name in PATHS) for name, cell in zip(columns, row, strict=True)]
 
 
 def _harmless(cell: object, path: bool) -> object:
-    if isinstance(cell, Number) or cell is None:
+    if isinstance(cell, Number):
         return cell
     text = _escaped(str(cell))
     return re.sub(f"^(?=[{FORMULA}])", "./", text) if path else re.sub(f"^(?='*[{FORMULA}])", "'", text)

@@ -65,7 +65,7 @@ def find_samples(
     A table or list may lie in a zip: `archive.zip/labels.csv`. Folders `train`, `val` and `test` give sides, where there
     are at least two of them. `case` is "keep", "upper" or "lower". Texts are NFC. Raises DataError that names the file.
     """
-    if not source.exists() and archive_of(source) is None:
+    if not os.path.exists(source) and archive_of(source) is None:
         raise DataError(
             f"{source} does not exist: name a folder, a zip, a table (csv, tsv) or a list (txt) of captchas"
         )

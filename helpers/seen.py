@@ -1,14 +1,19 @@
 """What a run was trained on: its split list in, which captchas are no test for it out."""
 
 import csv
+import io
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers.pictures import DataError, first_names
+from helpers.files import DataError, first_names, open_regular
+from helpers.output import PATHS, SPLIT_LIST, plain, say
+
+MAX_LIST = 64_000_000  # bytes of a split list
 
 
 class Captcha(NamedTuple):
@@ -44,11 +49,7 @@ class SplitList:
     """The captchas of a run by the sides of its split, from the `data/splits.csv` that it recorded."""
 
     def __init__(self, path: Path) -> None:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [
-                (row["split"], Captcha(row["file"], row["text"], row.get("content") or ""))
-                for row in csv.DictReader(file)
-            ]
+        rows = _rows(path)
         self.by_content = all(captcha.content for _, captcha in rows)
         self.test = [captcha for side, captcha in rows if side == "test"]
         learned = [captcha for side, captcha in rows if side != "test"]  # the validation side chose the weights
@@ -81,6 +82,20 @@ class SplitList:
         return Seen(images, texts, sum(self._lengths[length] / self._characters**length for length in lengths))
 
 
+def _rows(path: Path) -> list[tuple[str, Captcha]]:
+    """(side, captcha) of each line. Raises DataError for what is no split list."""
+    try:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_LIST:
+                raise DataError(f"{path} has {size:,} bytes; of a split list {MAX_LIST:,} at most are read")
+            table = csv.DictReader(file)
+            escaped = tuple(table.fieldnames or ()) == SPLIT_LIST  # older ones are as they are
+            rows = [{name: plain(row[name], name in PATHS) if escaped else row[name] for name in row} for row in table]
+        return [(row["split"], Captcha(row["file"], row["text"], row.get("content") or "")) for row in rows]
+    except (OSError, KeyError, TypeError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no split list of this project: {type(error).__name__}: {error}") from None
+
+
 def judge_on(captchas: Sequence[Captcha], source: object, run: str, sides: SplitList, remedy: str) -> list[int]:
     """The places of the captchas that the run may be judged on; says which it may not, and why.
 
@@ -97,11 +112,9 @@ def judge_on(captchas: Sequence[Captcha], source: object, run: str, sides: Split
         )
     if leaked:
         named = first_names([captchas[place].file for place in leaked])
-        print(f"left out, as run {run} was trained on them ({counts}): {named}")
+        say(f"left out, as run {run} was trained on them ({counts}): {named}")
     if kept := others.difference(leaked):
-        print(
-            f"{len(kept)} texts of {source} were trained on by run {run} in other images, {seen.chance:.1f} by chance"
-        )
+        say(f"{len(kept)} texts of {source} were trained on by run {run} in other images, {seen.chance:.1f} by chance")
     if not sides.by_content:
-        print(f"run {run} was recorded before images had digests: what it was trained on is told by names and texts")
+        say(f"run {run} was recorded before images had digests: what it was trained on is told by names and texts")
     return sorted({*range(len(captchas))}.difference(leaked))

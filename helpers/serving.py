@@ -30,8 +30,8 @@ from helpers.pictures import BEGINNING
 from helpers.reader import DESCRIPTION, WEIGHTS, Reader
 
 HELPERS = Path(__file__).parent
-READING = ("__init__", "beam", "codec", "config", "model", "networks", "pictures", "reader", "recipes", "samples")
-READING += ("serving", "spelling", "view")  # the modules that travel
+READING = ("__init__", "beam", "codec", "config", "files", "model", "networks", "output", "pictures", "reader")
+READING += ("recipes", "samples", "serving", "spelling", "view")  # the modules that travel
 REQUIRED = ["torch>=2.10", "torchvision>=0.25", "mlflow==3.17.2", "pillow>=11.3", "simplejpeg>=1.8", "tqdm>=4.66"]
 AT_ONCE = 2  # requests that are read; a picture of MAX_PIXELS takes 300 MB while it is decoded
 # what MLflow raises beside its own, for odd requests

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.config import SYNTHETIC
-from helpers.pictures import progress_bar
+from helpers.output import say, sentence
+from helpers.pictures import progress_bar, read_bytes
 from helpers.styles import STYLES, fonts_for
 
 CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # digits and capitals without the look-alikes 0 O and 1 I
@@ -210,7 +211,7 @@ def _complete(folder: Path, texts: list[str], marker: str) -> bool:
     """Whether the folder holds exactly this set; ValueError where it holds anything else than a part of it."""
     found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     expected = {f"{text}.png" for text in texts}
-    if MARKER in found and (other := (folder / MARKER).read_text(encoding="utf-8")) != marker:
+    if MARKER in found and (other := read_bytes(folder / MARKER).decode()) != marker:
         raise ValueError(
             f"{folder} holds another set of captchas, {other.strip()}: name a new folder or empty this one"
         )
@@ -226,7 +227,7 @@ def _write_missing(folder: Path, texts: list[str], spec: Synthetic, workers: int
     missing = sorted(set(range(len(texts))) - set(present))
     pictures = _stream(spec, texts, present, _processes(workers, len(present)), progress=True)
     for index, picture in zip(present, pictures, strict=True):
-        if paths[index].read_bytes() != picture:
+        if read_bytes(paths[index]) != picture:
             raise ValueError(f"{paths[index]} is no picture of this set: name a new folder or empty this one")
     if present:
         said = f"{folder} is half-finished, {len(present)} of {len(texts)} captchas: making the rest"
@@ -315,12 +316,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = {name: value for name, value in asdict(spec).items() if name != "repeats"}
             make_captchas(folder, **settings, workers=options["workers"])
     except (ValueError, OSError) as error:
-        parser.exit(2, f"{error}\n")
+        parser.exit(2, f"{sentence(error)}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped: the same command makes the rest\n")
     seconds, made = time.perf_counter() - started, spec.count - before
     rate = f"{made} painted in {seconds:.1f} s, {made / seconds:.0f} images per second" if made else "all there before"
-    print(f"{spec.count} captchas in {folder}, style {spec.style}, seed {spec.seed}: {rate}")
+    say(f"{spec.count} captchas in {folder}, style {spec.style}, seed {spec.seed}: {rate}")
     return 0
 
 

@@ -28,6 +28,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from helpers.config import PROJECT, Config
+from helpers.output import harmless
 from helpers.registry import register
 from mlruns_tools.dashboard import quieten
 from mlruns_tools.dashboard import store_uri as tracking_uri
@@ -104,9 +105,9 @@ class TrackedRun:
         self.metrics({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], path: str) -> None:
-        """A csv."""
+        """A csv, harmless in spreadsheets."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        csv.writer(text, lineterminator="\n").writerows([header, *(harmless(header, row) for row in rows)])
         self.text(text.getvalue(), path)
 
     def text(self, text: str, path: str) -> None:
