@@ -4,6 +4,7 @@ On the command line, an audit before any training: `python -m helpers.data FOLDE
 """
 
 import argparse
+import io
 import multiprocessing
 import os
 import sys
@@ -445,16 +446,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.exit(2, f"{sentence(error)}\n")
     print(found.audit)
-    good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
     try:
-        if options.json:
-            options.json.write_text(found.audit.to_json(), encoding="utf-8")
-        if options.sheet and good:
-            sheet = contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good])
-            sheet.savefig(options.sheet)
+        reports = _reports(found, options.json, options.sheet)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"the report cannot be written: {error}\n")
+        parser.exit(2, f"the report cannot be written: {sentence(error)}\n")
+    try:
+        for path, content in reports.items():
+            path.write_bytes(content)
+    except OSError as error:
+        say(f"the report is not whole: {error}", sys.stderr)
+        return 1
     return 1 if found.audit.errors else 0
+
+
+def _reports(found: Collection, report: Path | None, sheet: Path | None) -> dict[Path, bytes]:
+    """What is to be written, by its file. Raises OSError where one of them cannot be."""
+    reports = {report: found.audit.to_json().encode()} if report else {}
+    good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
+    if sheet and good:
+        figure = contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good])
+        figure.savefig(drawn := io.BytesIO(), format=sheet.suffix[1:] or "png")
+        reports[sheet] = drawn.getvalue()
+    for path in reports:
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise OSError(f"{path} is a folder, or may not be written")
+    return reports
 
 
 if __name__ == "__main__":

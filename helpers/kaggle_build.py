@@ -41,6 +41,8 @@ def build(owner: str, data: Sequence[str], to: Path, offline: bool = False, whee
     if wrong := [name for name in (f"{owner}/any", *data) if not re.fullmatch(r"[\w-]+/[\w-]+", name)]:
         raise ValueError(f"{', '.join(wrong)}: OWNER/SLUG is expected, as in the address of the page on Kaggle")
     folders = []
+    if wheels:  # first: where there is no network nothing is changed
+        fetch_wheels(to / "offline-wheels")
     for name in NOTEBOOKS:
         folders.append(folder := to / name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +51,6 @@ def build(owner: str, data: Sequence[str], to: Path, offline: bool = False, whee
         _write_json(folder / "kernel-metadata.json", kernel_metadata(name, owner, sources, offline))
     if wheels:
         folders.append(to / "offline-wheels")
-        fetch_wheels(folders[-1])
         about = {"title": "Captcha OCR offline wheels", "id": f"{owner}/{WHEELS}", "licenses": [{"name": "other"}]}
         _write_json(folders[-1] / "dataset-metadata.json", about)
     return folders
@@ -121,13 +122,13 @@ def kernel_metadata(name: str, owner: str, data: Sequence[str], offline: bool) -
 
 def fetch_wheels(folder: Path) -> None:
     """The wheels of requirements-kaggle.txt for the Pythons of Kaggle; fetches those that are not there, removes others."""
-    folder.mkdir(parents=True, exist_ok=True)
     wanted = {(line, python) for line in requirements() for python in PYTHONS}
     there = {(line, python): _wheel(folder, line, python) for line, python in wanted}
     with tempfile.TemporaryDirectory() as fetched:
         for python in PYTHONS:
             if lines := [line for line in requirements() if not there[line, python]]:
                 _download(Path(fetched), lines, python)
+        folder.mkdir(parents=True, exist_ok=True)
         for wheel in Path(fetched).iterdir():
             (folder / wheel.name).write_bytes(wheel.read_bytes())
     kept = {_wheel(folder, line, python) for line, python in wanted}

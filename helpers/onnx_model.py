@@ -7,7 +7,9 @@ onnxscript; reading needs ONNX Runtime, numpy and Pillow.
 
 import argparse
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,14 +88,12 @@ def save_onnx(reader: Reader, path: Path) -> Path:
         verbose=False,
     )
     program.model.metadata_props[METADATA] = str(description)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unchecked = path.with_name(f"{path.name}.unchecked")
-    try:
+    with tempfile.TemporaryDirectory() as scratch:
+        unchecked = Path(scratch, "unchecked.onnx")
         program.save(unchecked, external_data=False)
         check(load_onnx(unchecked), reader)
-        unchecked.replace(path)
-    finally:
-        unchecked.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(unchecked, path)
     return path
 
 

@@ -68,8 +68,8 @@ UNREADABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-MAX_PIXELS = 4_000_000  # width times height, of a picture or a tile; a damaged header may claim more than memory holds
-MOST_SCANS = 100  # of a JPEG, each of which goes over all pixels; cameras and browsers know a dozen
+MAX_PIXELS = 10_000_000  # width times height, of a picture or a tile; a damaged header may claim more than memory holds
+MOST_SCANS = 50  # of a JPEG, each of which goes over all pixels; a dozen is usual
 MOST_STRIPS, MOST_FRAMES = 10_000, 100  # of a TIFF, each of which Pillow keeps a note of; frames that are counted
 STRIPS, TILE_WIDTH, TILE_HEIGHT, TILES = 273, 322, 323, 324  # tags of a TIFF
 BEGINNING = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL)  # of a picture
@@ -118,7 +118,7 @@ def _decoded(content: bytes) -> Image.Image:
 
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels are no captcha; {MAX_PIXELS:,} at most are read")
+        raise ValueError(f"{width} x {height} pixels are no captcha; {MAX_PIXELS} at most are read")
 
 
 def _check_tiff(content: bytes) -> None:

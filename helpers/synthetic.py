@@ -240,8 +240,13 @@ def _write_missing(folder: Path, texts: list[str], spec: Synthetic, workers: int
 def _write(path: Path, content: bytes) -> None:
     """All or nothing: a session that dies leaves no half picture under the final name."""
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def _processes(workers: int | None, pictures: int) -> int:
@@ -311,12 +316,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder, started = options["folder"], time.perf_counter()
     try:
         spec = Synthetic(**_settings({key: options[key] for key in keys}))
-        before = len([*folder.glob("*.png")])
+        existed, before = folder.exists(), len([*folder.glob("*.png")])
         with warnings.catch_warnings(action="ignore"):  # the last line says how many were missing
             settings = {name: value for name, value in asdict(spec).items() if name != "repeats"}
             make_captchas(folder, **settings, workers=options["workers"])
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         parser.exit(2, f"{sentence(error)}\n")
+    except OSError as error:
+        changed = (folder.exists(), len([*folder.glob("*.png")])) != (existed, before)
+        parser.exit(1 if changed else 2, f"{sentence(error)}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped: the same command makes the rest\n")
     seconds, made = time.perf_counter() - started, spec.count - before

@@ -244,5 +244,8 @@ def finished_runs(config: Config, metric: str = "val_exact") -> list[Run]:
 
 
 def download_model(uri: str, config: Config) -> str:
-    """The local folder of a `runs:/<run id>/model` URI of the record."""
-    return download_artifacts(uri, tracking_uri=record_uri(config), dst_path=tempfile.mkdtemp())
+    """The local folder of a `runs:/<run id>/model` URI of the record. Raises FileNotFoundError where there is none."""
+    try:
+        return download_artifacts(uri, tracking_uri=record_uri(config), dst_path=tempfile.mkdtemp())
+    except (Refused, MlflowException) as error:
+        raise FileNotFoundError(f"there is no {uri}: {error}") from error

@@ -57,12 +57,14 @@ def as_seen(picture: Image.Image) -> Image.Image:
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Gray of 16 or 32 bits or float as 8 bits, scaled; Pillow would clip. What stays below 256 was 8 bits already."""
-    values = np.asarray(picture, dtype=np.float64)
+    values = np.array(picture, dtype=np.float64)
     low, high = values.min(), values.max()
     top = next((top for top in ((1, 255) if picture.mode == "F" else (255, 65535)) if high <= top), None)
     if low < 0 or top is None:
         raise ValueError(f"gray values from {low:g} to {high:g} (mode {picture.mode}) have no known range: save 8 bits")
-    return Image.fromarray((values / top * 255).round().astype(np.uint8))
+    values /= top  # in place: a large picture takes enough memory once
+    values *= 255
+    return Image.fromarray(values.round(out=values).astype(np.uint8))
 
 
 def inked_columns(pictures: Iterable[Image.Image]) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from helpers.reader import Reader
 from helpers.recipes import RECIPES, get_recipe
 
 # of helpers/, to read; metrics to score
-NEEDED = "__init__ beam command_line config metrics onnx_model pictures reader samples spelling view"
+NEEDED = "__init__ beam command_line config files metrics onnx_model output pictures reader samples spelling view"
 # forbids what is not installed beside onnxruntime, numpy and Pillow, then runs the reader's command line
 THREE_PACKAGES = """
 import runpy, sys
