@@ -23,7 +23,7 @@ from helpers.pictures import UNREADABLE, frames_of, open_picture, progress_bar, 
 from helpers.view import WHOLE, as_seen, prepare
 
 NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
-AT_ONCE = threading.BoundedSemaphore(4)  # pictures that are decoded; one of MAX_PIXELS takes up to 200 MB meanwhile
+AT_ONCE = threading.BoundedSemaphore(2)  # pictures that are decoded; one of MAX_PIXELS takes 150 MB meanwhile
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from helpers.output import sentence, shown
@@ -19,7 +19,7 @@ from helpers.output import sentence, shown
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 MAX_BYTES = 4_000_000  # of a picture's file
 MAX_NAME = 1_000  # characters of a name in a zip or a table, with its folders
-MOST_FILES = 250_000  # in a zip, or in a table
+MOST_FILES = 120_000  # in a zip
 MAX_DIRECTORY = 64_000_000  # bytes of a zip's list of its files
 MAX_RATIO, FREE = 100, 100_000_000  # of a zip's unpacked bytes to its own; unpacked bytes that may always be
 KINDS = {"p": "a FIFO", "s": "a socket", "c": "a device", "b": "a device", "d": "a folder"}  # by `stat.filemode`
@@ -36,7 +36,7 @@ class DataError(ValueError):
 
 def natural(name: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
     """The key of the natural order, in which `captcha2` stands before `captcha10`; `01` and `1` are told apart last."""
-    text = Path(name).as_posix()
+    text = (name if isinstance(name, Path) else Path(name)).as_posix()
     parts = enumerate(re.split(r"([0-9]+)", text))
     numbers = ((index % 2, part.lstrip("0") if index % 2 else part) for index, part in parts)
     return [(False, len(part), part) if number else (True, 0, part) for number, part in numbers], text
@@ -89,7 +89,11 @@ def first_names(names: Sequence[object], most: int = 5) -> str:
 
 def archive_of(path: Path) -> Path | None:
     """The zip that a path leads into; None for a path on disk."""
-    return None if os.path.exists(path) else next((parent for parent in path.parents if os.path.isfile(parent)), None)
+    return None if os.path.exists(path) else _file_above(path)
+
+
+def _file_above(path: Path) -> Path | None:
+    return next((parent for parent in path.parents if os.path.isfile(parent)), None)
 
 
 def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
@@ -117,10 +121,10 @@ def _opened(path: Path) -> tuple[BinaryIO, int]:
         file = open_regular(path)
         return file, os.fstat(file.fileno()).st_size
     except (FileNotFoundError, NotADirectoryError):
-        if (archive := archive_of(path)) is None:
+        if (archive := _file_above(path)) is None:
             raise
     file, members = _open_zip(archive)
-    name = PurePosixPath(path.relative_to(archive)).as_posix()
+    name = "/".join(path.parts[len(archive.parts) :])
     if name not in members:
         raise FileNotFoundError(f"{archive} holds no {name}")
     member = members[name]

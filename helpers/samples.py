@@ -14,7 +14,6 @@ from pathlib import Path
 from helpers.files import (
     IMAGE_SUFFIXES,
     MAX_NAME,
-    MOST_FILES,
     DataError,
     archive_of,
     first_names,
@@ -27,7 +26,7 @@ from helpers.pictures import UNREADABLE, stem, why
 TABLES, LISTS = {".csv", ".tsv"}, {".txt", ".lst"}
 FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN = ("file", "filename", "image", "path"), ("label", "text"), "split"
 SPLITS = ("train", "val", "test")
-MAX_TABLE, MOST_COLUMNS = 16_000_000, 1_000  # bytes of a table or list
+MAX_TABLE, MOST_ROWS, MOST_COLUMNS = 16_000_000, 250_000, 1_000  # bytes of a table or list; its rows and columns
 MAX_TEXT = 255  # characters, as a name of a file has at most
 SPLIT_NAMES = dict(zip(SPLITS, SPLITS, strict=True)) | {"training": "train", "valid": "val", "validation": "val"}
 # what stands behind the text in names met in the wild: label (1), label - Copy, label-0 or label_1, label_<hash>
@@ -101,7 +100,10 @@ def base_of(source: Path) -> Path:
 def relative_name(path: Path, source: Path | str) -> str:
     """The name under which reports and split lists know a picture, with forward slashes."""
     base = base_of(source) if isinstance(source, Path) else Path()
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+    try:
+        return path.relative_to(base).as_posix()
+    except ValueError:  # it lies elsewhere
+        return str(path)
 
 
 def sample_text(path: Path, pattern: str | None = None) -> str:
@@ -150,8 +152,8 @@ def _text(source: Path) -> str:
 
 
 def _check_count(source: Path, count: int) -> None:
-    if count > MOST_FILES:
-        raise DataError(f"{source} has more than {MOST_FILES:,} lines: split it, or let the files' names be the texts")
+    if count > MOST_ROWS:
+        raise DataError(f"{source} has more than {MOST_ROWS:,} lines: split it, or let the files' names be the texts")
 
 
 def _rows(source: Path, delimiter: str, text: str) -> Iterator[tuple[int, list[str]]]:
