@@ -4,7 +4,6 @@ On the command line, an audit before any training: `python -m helpers.data FOLDE
 """
 
 import argparse
-import io
 import multiprocessing
 import os
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -328,6 +328,8 @@ class Collection:
 def collect(config: Config, recipe: Recipe | None = None, rare: int = RARE) -> Collection:
     """Finds, decodes and audits the captchas that a configuration names, for its recipe or a given one."""
     source, recipe = find_source(config), recipe or get_recipe(config)
+    if config.charset:
+        recipe.codec(config.charset, None)  # raises for one that cannot be, before anything is decoded and kept
     if isinstance(source, Path):
         samples = find_samples(source, config.label_pattern, config.case, config.file_column, config.label_column)
         paths = [sample.path for sample in samples]
@@ -442,35 +444,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = {name: value for name, value in vars(options).items() if value and name not in ("rare", "json", "sheet")}
     try:
+        _check_reports(options.json, options.sheet)
         found = collect(Config(**settings), rare=options.rare)
     except ValueError as error:
         parser.exit(2, f"{sentence(error)}\n")
     print(found.audit)
+    good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
     try:
-        reports = _reports(found, options.json, options.sheet)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"the report cannot be written: {sentence(error)}\n")
-    try:
-        for path, content in reports.items():
-            path.write_bytes(content)
+        if options.json:
+            options.json.write_text(found.audit.to_json(), encoding="utf-8")
+        if options.sheet and good:
+            sheet = contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good])
+            sheet.savefig(options.sheet)
     except OSError as error:
-        say(f"the report is not whole: {error}", sys.stderr)
+        say(f"the report cannot be written: {error}", sys.stderr)
         return 1
     return 1 if found.audit.errors else 0
 
 
-def _reports(found: Collection, report: Path | None, sheet: Path | None) -> dict[Path, bytes]:
-    """What is to be written, by its file. Raises OSError where one of them cannot be."""
-    reports = {report: found.audit.to_json().encode()} if report else {}
-    good = [i for i, picture in enumerate(found.pictures) if not picture.problem]
-    if sheet and good:
-        figure = contact_sheet([found.samples[i] for i in good], [found.pictures[i].image for i in good])
-        figure.savefig(drawn := io.BytesIO(), format=sheet.suffix[1:] or "png")
-        reports[sheet] = drawn.getvalue()
-    for path in reports:
+def _check_reports(report: Path | None, sheet: Path | None) -> None:
+    """Raises ValueError, before anything is done, where one of them could not be written."""
+    if sheet and sheet.suffix[1:].lower() not in (known := FigureCanvasBase.filetypes):
+        raise ValueError(f"the report cannot be written: {sheet} is none of {', '.join(known)}")
+    for path in (path for path in (report, sheet) if path):
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise OSError(f"{path} is a folder, or may not be written")
-    return reports
+            raise ValueError(f"the report cannot be written: {path} is a folder, or none may be made there")
 
 
 if __name__ == "__main__":

@@ -263,7 +263,9 @@ def _located(source: Path, names: Sequence[str]) -> list[Path]:
                 there[name] = path
                 below.setdefault(name.rpartition("/")[2], []).append(path)
     located = []
-    for name in (name.replace("\\", "/") for name in names):
+    for name in names:
+        if not os.path.isfile(base / name) and one_spelling(name) not in there:
+            name = name.replace("\\", "/")  # as Windows writes it
         known = there.get(one_spelling(Path(name).as_posix()))
         others = below.get(one_spelling(name), [])
         if known or len(others) < 2:

@@ -91,6 +91,10 @@ def _rows(path: Path) -> list[tuple[str, Captcha]]:
             table = csv.DictReader(file)
             escaped = tuple(table.fieldnames or ()) == SPLIT_LIST  # older ones are as they are
             rows = [{name: plain(row[name], name in PATHS) if escaped else row[name] for name in row} for row in table]
+        if short := [
+            str(number) for number, row in enumerate(rows, 2) if None in (row["split"], row["file"], row["text"])
+        ]:
+            raise DataError(f"{path} is no split list of this project: cells lack in line {', '.join(short[:5])}")
         return [(row["split"], Captcha(row["file"], row["text"], row.get("content") or "")) for row in rows]
     except (OSError, KeyError, TypeError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no split list of this project: {type(error).__name__}: {error}") from None

@@ -415,7 +415,7 @@ def build(config: Config, data: CaptchaData) -> LitOCR:
             try:
                 codec.check(sample.text, steps[image.shape[1]])
             except ValueError as error:
-                raise ValueError(f"{sample.path.name}: {error}") from None
+                raise ValueError(f"{shown(sample.path.name)}: {error}") from None
         if unknown and side == "train":
             raise ValueError(f"the training texts hold {unknown}, which the charset {codec.charset!r} does not")
         if unknown:
