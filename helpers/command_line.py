@@ -131,7 +131,7 @@ def samples_of(options: argparse.Namespace, case: str) -> tuple[list[Sample], li
     case = options.case or (settings.case if settings.case != "keep" else case)
     samples, others = [], []
     for source in options.images:
-        holds_many = source.is_dir() or source.suffix.lower() == ".zip"
+        holds_many = os.path.isdir(source) or source.suffix.lower() == ".zip"
         if source.suffix.lower() in TABLES | LISTS or (options.score and holds_many):
             samples += find_samples(source, pattern, case, settings.file_column, settings.label_column)
         else:

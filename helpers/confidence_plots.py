@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.calibration import Acceptance, expected_calibration_error, reliability, risk_coverage
+from helpers.output import shown
 from helpers.plots import NotebookFigure, show
 
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -93,7 +94,7 @@ def looked_at(image: np.ndarray, characters: Sequence[str], probabilities: Seque
     letter = {"family": "monospace", "weight": "bold", "fontsize": 15, "ha": "center", "parse_math": False}
     for start, end in runs:
         seen.axvspan(edges[start], edges[end], facecolor="none", edgecolor=ORANGE, linewidth=2)
-        seen.text((edges[start] + edges[end]) / 2, -1.5, characters[start], va="bottom", **letter)
+        seen.text((edges[start] + edges[end]) / 2, -1.5, shown(characters[start]), va="bottom", **letter)
     spoken = np.array([bool(character) for character in characters])
     looks = {"character": {"color": BLUE}, "blank": {"facecolor": "white", "hatch": "////"}}
     for chosen, (name, look) in zip((spoken, ~spoken), looks.items(), strict=True):
@@ -103,7 +104,7 @@ def looked_at(image: np.ndarray, characters: Sequence[str], probabilities: Seque
     sure.set(xlim=(-0.5, width - 0.5), ylim=(0, 1.05), yticks=[0, 0.5, 1])
     sure.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2)
-    text = "".join(characters[start] for start, _ in runs)
+    text = shown("".join(characters[start] for start, _ in runs))
     figure.suptitle(f"Which columns gave which character: {text or 'all blank'}", parse_math=False)
     return figure
 

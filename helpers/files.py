@@ -103,9 +103,14 @@ def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
     """
     file, size = _opened(path)
     with file:
-        if size > most:
-            raise ValueError(f"{size:,} bytes are too many: {most:,} at most are read")
+        check_size(size, most)
         return file.read(size)
+
+
+def check_size(size: int, most: int = MAX_BYTES) -> None:
+    """Raises ValueError for more bytes than are read."""
+    if size > most:
+        raise ValueError(f"{size:,} bytes are too many: {most:,} at most are read")
 
 
 def first_bytes(path: Path, count: int) -> bytes:
@@ -158,6 +163,9 @@ class _Directory(io.BufferedReader):
         if content.count(b"PK\1\2") > MOST_FILES:  # each file's entry begins so
             raise zipfile.BadZipFile(f"it holds more than {MOST_FILES:,} files: unpack it and name the folder")
         return content
+
+    def __del__(self) -> None:
+        self.close()  # as a ZipFile closes a file that it has opened itself
 
 
 Archive = tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]

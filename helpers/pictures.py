@@ -18,6 +18,7 @@ from helpers.files import (  # some only for those who know them from here
     IMAGE_SUFFIXES,
     DataError,
     archive_of,
+    check_size,
     first_bytes,
     first_names,
     list_pictures,
@@ -89,6 +90,7 @@ def open_picture(source: Path | bytes) -> Image.Image:
     content = source if isinstance(source, bytes) else read_bytes(source)
     if not content:
         raise ValueError("the file is empty")
+    check_size(len(content))
     try:
         return _decoded(content)
     except UNREADABLE:

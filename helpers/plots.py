@@ -13,6 +13,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.metrics import confusion_matrix as count_pairs
 
 from helpers.metrics import align, wilson_interval
+from helpers.output import printable, shown
 
 NOTHING = "(nothing)"  # the side of an alignment where no character stands
 GAP = "·"  # the same, inside a line of text
@@ -101,7 +102,7 @@ def shares(rows: Mapping[str, tuple[int, int]], title: str, what: str) -> Figure
         )
         label = f"{100 * right / n:.1f} % ({right} of {n})"
         axes.annotate(label, (right / n, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
-    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    axes.set_yticks(range(len(rows)), list(map(shown, rows)), parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.8)
     axes.set(title=title, xlabel="share of captchas (0 to 1), with its 95 % interval", ylabel=what)
     axes.margins(x=0.15)
@@ -113,7 +114,7 @@ def samples_grid(images: Sequence[np.ndarray], texts: Sequence[str], columns: in
     """Each picture, uint8 (H, W, C) with C 1 or 3, with its text above."""
     figure, grid = _picture_grid(images, columns, lines=1, texts=texts)
     for axes, text in zip(grid, texts, strict=True):
-        axes.set_title(text, family="monospace", parse_math=False)
+        axes.set_title(shown(text), family="monospace", parse_math=False)
     figure.suptitle(f"{len(texts)} captchas and their texts")
     return figure
 
@@ -130,7 +131,7 @@ def readings_grid(
     for axes, truth, reading, confidence in zip(grid, truths, readings, confidences, strict=True):
         right = truth == reading
         verdict = f"{'right' if right else 'WRONG'}, confidence {100 * confidence:.0f} %"
-        lines = f"{compare(truth, reading)}\n{verdict}"
+        lines = printable(f"{compare(truth, reading)}\n{verdict}", keep="\n")
         weight = "normal" if right else "bold"
         axes.set_title(lines, family="monospace", weight=weight, fontsize=9, loc="left", ma="left", parse_math=False)
     correct = sum(truth == reading for truth, reading in zip(truths, readings, strict=True))
@@ -167,7 +168,7 @@ def confusion_bars(confusions: Counter[tuple[str, str]], most: int = 15) -> Figu
 
 
 def _in_words(true: str, read: str) -> str:
-    return f"{true} not read" if not read else f"{true or NOTHING} read as {read}"
+    return shown(f"{true} not read" if not read else f"{true or NOTHING} read as {read}")
 
 
 def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
@@ -183,7 +184,7 @@ def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
     cell = 72 * (side - 1.5) / len(labels)  # points
     figure = NotebookFigure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    display = ConfusionMatrixDisplay(shares, display_labels=labels)
+    display = ConfusionMatrixDisplay(shares, display_labels=list(map(shown, labels)))
     display.plot(include_values=False, cmap="Blues", ax=axes, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
     for row, column in zip(*np.nonzero(shares), strict=True):  # numbers, since shades alone tell too little
         share = shares[row, column]
@@ -191,6 +192,7 @@ def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=shade, fontsize=min(7, 0.5 * cell))
     axes.set(title="Characters as read (percent of the true ones)", xlabel="read character", ylabel="true character")
     style = {"family": "monospace", "fontsize": min(10, 0.8 * cell), "parse_math": False}
+    labels = list(map(shown, labels))
     axes.set_xticklabels(labels, rotation=90 if NOTHING in labels else 0, **style)
     axes.set_yticklabels(labels, **style)
     return figure

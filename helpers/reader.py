@@ -5,6 +5,7 @@ On the command line: `python -m helpers.reader MODEL IMAGE_OR_FOLDER...`, see `c
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,7 +18,7 @@ from PIL import Image
 
 from helpers.beam import Constraint, constrained
 from helpers.config import Config
-from helpers.pictures import UNREADABLE, list_pictures, open_picture, why
+from helpers.pictures import UNREADABLE, list_pictures, open_picture, read_bytes, why
 from helpers.samples import one_spelling
 from helpers.spelling import CTCSpelling, PositionSpelling, Reading, Spelling
 from helpers.view import WHOLE, normalise, prepare
@@ -52,7 +53,7 @@ class Description:
     @classmethod
     def load(cls, folder: Path) -> "Description":
         """Of a model folder."""
-        return cls.parse((folder / DESCRIPTION).read_text(encoding="utf-8"), folder / DESCRIPTION)
+        return cls.parse(read_bytes(folder / DESCRIPTION).decode(), folder / DESCRIPTION)
 
     @classmethod
     def parse(cls, text: str, where: object) -> "Description":
@@ -205,7 +206,7 @@ class Reader:
 def pictures_of(images: Source | Iterable[Source]) -> Iterator[Source]:
     """One source per picture: folders and zips opened, a single source as one."""
     for source in [images] if isinstance(images, Source) else images:
-        holds_many = isinstance(source, str | Path) and (Path(source).is_dir() or Path(source).suffix.lower() == ".zip")
+        holds_many = isinstance(source, str | Path) and (os.path.isdir(source) or Path(source).suffix.lower() == ".zip")
         yield from list_pictures(Path(source))[0] if holds_many else [source]
 
 

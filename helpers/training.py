@@ -23,6 +23,7 @@ from helpers import metrics
 from helpers.codec import Codec
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
+from helpers.output import shown
 from helpers.recipes import small_size
 from helpers.spelling import Reading
 
