@@ -182,10 +182,18 @@ def _open_zip(path: Path) -> Archive:
 @lru_cache(maxsize=8)
 def _open_version(path: Path, _: int) -> Archive:
     file = _Directory(open_regular(path).detach())
-    size = os.fstat(file.fileno()).st_size
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"{path} is neither a folder nor a zip of pictures, nor a table (csv, tsv) or list (txt)")
-    archive = zipfile.ZipFile(file)
+    try:
+        if not zipfile.is_zipfile(file):
+            raise DataError(f"{path} is neither a folder nor a zip of pictures, nor a table (csv, tsv) or list (txt)")
+        archive = zipfile.ZipFile(file)
+        return archive, _members(path, archive, os.fstat(file.fileno()).st_size)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _members(path: Path, archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The files of a zip of so many bytes by their names. Raises DataError for what is not read."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         if len(info.filename) > MAX_NAME:
@@ -197,7 +205,7 @@ def _open_version(path: Path, _: int) -> Archive:
         raise DataError(
             f"{path} would unpack from {size:,} to {unpacked:,} bytes, as no pictures do: unpack it yourself"
         )
-    return archive, members
+    return members
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
