@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import json
 import os
-import threading
 import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,8 @@ from helpers.pictures import UNREADABLE, frames_of, open_picture, progress_bar, 
 from helpers.view import WHOLE, as_seen, prepare
 
 NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
-AT_ONCE = threading.BoundedSemaphore(2)  # pictures that are decoded; one of MAX_PIXELS takes 150 MB meanwhile
+DECODERS = 2  # threads; more are no faster, and each keeps the memory of the largest picture that it has met
+ROWS = 256  # of a picture, whose digest is made piece by piece
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,13 @@ def decode(
         except UNREADABLE as error:
             return Picture(problem=why(error))
         key = digest(content)
-        return known.get(key) or replace(look_at(content, image_size, channels, keep_aspect, crop), content=key)
+        if key in known:
+            return known[key]
+        seen = decoders.submit(look_at, content, image_size, channels, keep_aspect, crop)
+        return replace(seen.result(), content=key)
 
-    with ThreadPoolExecutor() as pool:
-        found = list(progress_bar(pool.map(one, paths), len(paths), "reading pictures"))
+    with ThreadPoolExecutor(DECODERS) as decoders, ThreadPoolExecutor() as readers:
+        found = list(progress_bar(readers.map(one, paths), len(paths), "reading pictures"))
     if cache and any(picture.content and picture.content not in known for picture in found):
         _save(cache, found)
     return found
@@ -88,23 +91,25 @@ def look_at(
 ) -> Picture:
     """A file's content as a Picture."""
     try:
-        with AT_ONCE:
-            picture = open_picture(content)
-            seen = as_seen(picture)
-            return Picture(
-                look=_look(seen),
-                format=picture.format or "",
-                mode=picture.mode,
-                size=seen.size,
-                frames=frames_of(picture, content),
-                image=prepare(seen, image_size, channels, keep_aspect, crop),
-            )
+        picture = open_picture(content)
+        seen = as_seen(picture)
+        return Picture(
+            look=_look(seen),
+            format=picture.format or "",
+            mode=picture.mode,
+            size=seen.size,
+            frames=frames_of(picture, content),
+            image=prepare(seen, image_size, channels, keep_aspect, crop),
+        )
     except UNREADABLE as error:
         return Picture(problem=why(error))
 
 
 def _look(seen: Image.Image) -> str:
-    return hashlib.blake2b(f"{seen.size}".encode() + seen.convert("RGB").tobytes(), digest_size=16).hexdigest()
+    made = hashlib.blake2b(f"{seen.size}".encode(), digest_size=16)
+    for top in range(0, seen.height, ROWS):
+        made.update(seen.crop((0, top, seen.width, min(top + ROWS, seen.height))).convert("RGB").tobytes())
+    return made.hexdigest()
 
 
 def images_differ_in_shape(found: Iterable[Picture], tolerance: float = 1.1) -> bool:

@@ -370,8 +370,8 @@ def _zip(folder: Path, members: Sequence[tuple[str, bytes]], method: int = zipfi
 def bomb_zip(draw: random.Random, folder: Path) -> Path:
     """Zeros by any method."""
     method = draw.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-    size = draw.randint(1, 60) * 10**6
-    return _zip(folder, [(f"{n}.png", bytes(size)) for n in range(draw.randint(1, 4))], method)
+    size, count = draw.choice([(10**6, 4), (3 * 10**6, 40), (60 * 10**6, 2), (300 * 10**6, 1)])
+    return _zip(folder, [(f"{n}.png", bytes(size)) for n in range(count)], method)
 
 
 def lying_zip(draw: random.Random, folder: Path) -> Path:
