@@ -31,6 +31,7 @@ from mlruns_tools.fixed_paths import (
     fix_paths,
     is_portable,
     look,
+    once_begun,
     pair,
     quoted,
     some,
@@ -190,8 +191,13 @@ def open_dashboard(source: Path, port: int | None = None, maps: Sequence[tuple[s
             " belong to it, say where they are: --map OLD=NEW"
         )
     store = record.stores[0]
-    if store.is_database and (told := _bring_up(store.path)):
+    told = _bring_up(store.path) if store.is_database else None
+    if told:
         print(told)
+    from mlruns_tools.asked import check_places  # not above: it imports MLflow
+
+    with once_begun([told] if told else [], "the database was brought up all the same."):
+        check_places(store.path, report)
     dashboard = Dashboard(record, _free_port(port))
     try:
         dashboard.wait_until_it_answers()

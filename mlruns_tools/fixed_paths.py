@@ -92,6 +92,41 @@ KEYS = {  # of the meta.yaml of each kind: those that name a place, and those th
     "model versions": (("source", "storage_location"), ("name", "version")),
     "registered models": ((), ("name",)),
 }
+# fmt: off
+HEADS = {  # schemas at which a release of MLflow stood: the first such release
+    "90e64c465722": "1.0", "181f10493468": "1.1", "7ac759974ad8": "1.2", "89d4b8295536": "1.3", "2b4d017a5e9b": "1.4",
+    "cfd24bdc0731": "1.5", "0a8213491aaa": "1.6", "27a6a02d2cf1": "1.10", "84291f40a231": "1.11",
+    "a8c4a736bde6": "1.13", "39d1c3be5f05": "1.15", "c48cb773bb87": "1.16", "bd07f7e963c5": "1.25",
+    "cc1f77228345": "1.28", "97727af70f4d": "1.29", "3500859a5d39": "2.3", "7f2a7d5fae7d": "2.4",
+    "acf3f17fdcc7": "2.8", "867495a8f9d4": "2.13", "5b0e9adcef9c": "2.13", "4465047574b1": "2.15",
+    "f5a4f2784254": "2.17", "0584bdc529eb": "2.18", "6953534de441": "3.0", "bda7b8c39065": "3.0",
+    "770bee3ae1dd": "3.2", "1a0cddfcaa16": "3.3", "71994744cf8e": "3.4", "bf29a5ff90ea": "3.5", "1bd49d398cd23": "3.8",
+    "d3e4f5a6b7c8": "3.9", "1b5f0d9ad7c1": "3.10", "c3d6457b6d8a": "3.11", "7d34483879f0": "3.12",
+    "da6fb0208061": "3.13", "b7e4c1a90f23": "3.14", "6f8d9c3b2a1e": "3.15", "b7e2c1a4d9f3": "3.16",
+    "dc11669786a5": "3.17", "f4a9b2c7d1e6": "3.18",
+}
+# fmt: on
+# all tables of these releases, those of their users among them, and what SQLite keeps for itself
+TABLES = """
+    alembic_version assessments budget_policies datasets endpoint_bindings endpoint_model_mappings endpoint_tags
+    endpoints entity_associations evaluation_dataset_records evaluation_dataset_tags evaluation_datasets
+    experiment_tags experiments guardrail_configs guardrails input_tags inputs issues job_locks jobs label_schemas
+    latest_metrics logged_model_metrics logged_model_params logged_model_tags logged_models mcp_access_endpoints
+    mcp_server_aliases mcp_server_tags mcp_server_version_tags mcp_server_versions mcp_servers metrics
+    model_definitions model_version_tags model_versions online_scoring_configs params registered_model_aliases
+    registered_model_tags registered_models review_queue_items review_queue_label_schemas review_queue_users
+    review_queues runs scheduler_leases scorer_versions scorers secrets span_metrics spans
+    sql_assessment_daily_rollups sql_span_cost_daily_rollups sql_trace_metric_daily_rollups
+    sql_trace_rollup_rebuild_queue tags trace_info trace_metrics trace_request_metadata trace_tags webhook_events
+    webhooks workspaces alembic_version_auth users roles role_permissions user_role_assignments
+    experiment_permissions registered_model_permissions scorer_permissions workspace_permissions
+    gateway_endpoint_permissions gateway_model_definition_permissions gateway_secret_permissions
+    sqlite_sequence sqlite_stat1 sqlite_stat4
+"""
+CALLS = {"KEY", "UNIQUE", "CHECK", "IN", "VARCHAR", "CHAR", "NUMERIC", "DECIMAL", "FLOAT"}  # that open a parenthesis
+COMPUTED = r"GENERATED ALWAYS AS \(end_time_unix_nano - start_time_unix_nano\) STORED"  # the only one, of spans
+NAMED = {"TABLE", "REFERENCES", "ON"}  # a name follows, and then a parenthesis
+ODD = {"COLLATE", "CONFLICT", "WITHOUT", "VIRTUAL", "USING"}  # what MLflow's schemas never say
 TRIGGER = (  # the only one that MLflow's databases have
     "CREATE TRIGGER prevent_secrets_aad_mutation BEFORE UPDATE ON secrets FOR EACH ROW WHEN OLD.secret_id != NEW.secret_id"
     " OR OLD.secret_name != NEW.secret_name BEGIN SELECT RAISE(ABORT, 'secret_id and secret_name are immutable (used as AAD"
@@ -196,6 +231,7 @@ class Report:
     aside: list[str] = field(default_factory=list)  # what was set aside because MLflow could not read on
     copy: str | None = None  # the file that `--undo` goes back by
     whole: bool = True  # unless the disk failed on the way
+    seen: set[str] = field(default_factory=set)  # the locations that were decided on, as they stand there now
     notes: list[str] = field(default_factory=list)
 
     def stop(self, error: Exception) -> None:
@@ -249,6 +285,7 @@ class Report:
     @property
     def json(self) -> str:
         values = vars(self) | {"root": str(self.root), "source": str(self.source), "exit_code": self.exit_code}
+        del values["seen"]
         return json.dumps(values | ({} if self.dry_run else {"next": next_command(self.source)}), indent=1)
 
 
@@ -1097,7 +1134,8 @@ def _open(database: Path, write: bool) -> sqlite3.Connection:
 def _strange(connection: sqlite3.Connection) -> str:
     """What is in a schema by which MLflow would read other rows than are seen here; "" where there is nothing."""
     rows = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master").fetchall()
-    if not {"experiments", "runs"} <= {name for kind, name, _ in rows if kind == "table"}:
+    tables = {name for kind, name, _ in rows if kind == "table"}
+    if not {"experiments", "runs"} <= tables:
         return "is no MLflow database"
     ours = {table: {each[i] for each in COLUMNS if each[1] == table for i in (2, 3, 4)} for _, table, *_ in COLUMNS}
     for kind, name, sql in rows:
@@ -1106,10 +1144,33 @@ def _strange(connection: sqlite3.Connection) -> str:
             return f"holds {name!r}, a {kind} that MLflow does not write"
         if kind == "trigger" and " ".join(sql.split()) != TRIGGER:
             return "has triggers that MLflow does not write"
+        if kind != "trigger" and (odd := _odd(sql)):
+            return f"holds the {kind} {name!r}, with {odd!r} as MLflow does not write it"
+    if foreign := sorted(tables - {*TABLES.split()} - {f"_alembic_tmp_{name}" for name in TABLES.split()}):
+        versions = connection.execute("SELECT version_num FROM alembic_version") if "alembic_version" in tables else ()
+        if {str(row[0]) for row in versions} <= set(HEADS):  # a newer MLflow may have more
+            return f"holds the table {foreign[0]!r}, which is none of MLflow's"
     for table, columns in ours.items():
         for _, name, *_, hidden in connection.execute(f"PRAGMA table_xinfo({table})"):
             if name.lower() in columns and (hidden or name not in columns):
                 return f"has a column {table}.{name} that MLflow does not write"
+    for _, table, column, *_ in COLUMNS:
+        if any(column == row[1] for row in connection.execute(f"PRAGMA table_info({table})")):
+            odd = f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ('text', 'null')"
+            if found := connection.execute(odd).fetchone():
+                return f"holds {found[0]} and no text in {table}.{column}"
+    return ""
+
+
+def _odd(sql: str) -> str:
+    """What in the making of a table or index is none of MLflow's forms: a comment, a word, the call of a function."""
+    plain = re.sub(r"'(?:[^']|'')*'", " 0 ", re.sub(COMPUTED, "", sql))
+    plain = re.sub(r'"(\w+)"', r" \1 ", plain)
+    words = re.findall(r"\w+|--|/\*|[^\s\w]", plain)
+    for before, word, after in zip(["", *words], words, [*words[1:], ""]):
+        called = after == "(" and re.match(r"\w", word) and not {word.upper(), before.upper()} & (CALLS | NAMED)
+        if called or word.upper() in ODD or word in ("--", "/*", "`", "[", '"', ";"):
+            return word
     return ""
 
 
@@ -1129,7 +1190,8 @@ def _entries_of(connection: sqlite3.Connection, database: Path) -> Iterator[_Ent
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} if table in tables else set()
         if column in columns:
             name, within = (one if one in columns else "''" for one in (key, experiment))
-            texts = ", ".join(f"substr({one}, 1, {MOST_WAY[0] + 1})" for one in (name, within, column))
+            cut = "CASE WHEN length(CAST({0} AS BLOB)) > {1} THEN substr({0}, 1, {1}) ELSE {0} END"
+            texts = ", ".join(cut.format(one, MOST_WAY[0] + 1) for one in (name, within, column))
             query = f"SELECT rowid, {texts} FROM {table} WHERE {condition} AND typeof({column}) = 'text'"
             update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
             for row, name, within, location in connection.execute(query).fetchall():
@@ -1274,9 +1336,10 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
             report.notes.append(f"{what} is elsewhere; it holds no run, and is left as it is")
         else:
             report.outside.append(what)
-            if entry.kind not in ALONE and _may_be_here(entry.location):
+            if entry.kind != "workspaces" and _may_be_here(entry.location):
                 report.exposed.append(what)
     report.missing = sorted(set(report.missing))
+    report.seen = {entry.location for entry in entries}
     if turned:
         report.notes.append(f"{turned} location(s) of a server ({SERVED}...) lead to the files here now")
     if elsewhere:

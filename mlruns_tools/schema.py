@@ -17,6 +17,7 @@ from pathlib import Path
 from mlruns_tools.fixed_paths import (
     COLUMNS,
     DATABASE,
+    HEADS,
     MOST_STEPS,
     Refused,
     Report,
@@ -30,20 +31,6 @@ from mlruns_tools.fixed_paths import (
 )
 
 ENVIRONMENT = {"PYTHONUTF8": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
-# fmt: off
-HEADS = {  # schemas at which a release of MLflow stood: the first such release
-    "90e64c465722": "1.0", "181f10493468": "1.1", "7ac759974ad8": "1.2", "89d4b8295536": "1.3", "2b4d017a5e9b": "1.4",
-    "cfd24bdc0731": "1.5", "0a8213491aaa": "1.6", "27a6a02d2cf1": "1.10", "84291f40a231": "1.11",
-    "a8c4a736bde6": "1.13", "39d1c3be5f05": "1.15", "c48cb773bb87": "1.16", "bd07f7e963c5": "1.25",
-    "cc1f77228345": "1.28", "97727af70f4d": "1.29", "3500859a5d39": "2.3", "7f2a7d5fae7d": "2.4",
-    "acf3f17fdcc7": "2.8", "867495a8f9d4": "2.13", "5b0e9adcef9c": "2.13", "4465047574b1": "2.15",
-    "f5a4f2784254": "2.17", "0584bdc529eb": "2.18", "6953534de441": "3.0", "bda7b8c39065": "3.0",
-    "770bee3ae1dd": "3.2", "1a0cddfcaa16": "3.3", "71994744cf8e": "3.4", "bf29a5ff90ea": "3.5", "1bd49d398cd23": "3.8",
-    "d3e4f5a6b7c8": "3.9", "1b5f0d9ad7c1": "3.10", "c3d6457b6d8a": "3.11", "7d34483879f0": "3.12",
-    "da6fb0208061": "3.13", "b7e4c1a90f23": "3.14", "6f8d9c3b2a1e": "3.15", "b7e2c1a4d9f3": "3.16",
-    "dc11669786a5": "3.17", "f4a9b2c7d1e6": "3.18",
-}
-# fmt: on
 TABLES = {
     "logged models": "logged_models",
     "model versions": "model_versions",

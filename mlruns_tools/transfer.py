@@ -88,7 +88,7 @@ def _open_store(record: Record, store: Store, work: Path, now: str, notes: list[
         database_of_files(store.path, copy)
         problems = _Files(store.path).problems
         notes.append(f"{store.path.name}: a database was made of the file store for this, which stays as it is")
-    with closing(sqlite3.connect(copy)) as connection:
+    with closing(_open(copy, write=False)) as connection:
         old = "workspaces" not in _tables(connection)
     if (old or (now and revision(copy) != now)) and (told := upgrade(copy, store.path)):
         notes.append(f"{store.path.name} {told}, in a copy")

@@ -22,6 +22,8 @@ BENCHMARKS = sorted(
     path.stem for path in (PROJECT / "tests" / "benchmarks").glob("*.py") if "main()" in path.read_text()
 )
 ARGUMENTS = {
+    "attacks": "--count 11",
+    "differential": "--count 4",
     "accuracy": "--folds 2 --seeds 0 --epochs 1 --recipes conv_ctc resnet18",
     "killing_training": "--count 1 --epochs 2",
     "killing_merge": "--count 2 --runs 1 --size 1000",
@@ -34,7 +36,15 @@ ARGUMENTS = {
     "throughput": "--epochs-measured 1 --recipes conv_ctc",
     "time_to": "--folds 2 --only 1 --epochs 1 --recipes conv_ctc",
 }
-WITHOUT_DATA = ("killing", "loading", "repairing", "killing_merge", "killing_training")
+ELSEWHERE = [
+    "confidence",
+    "journey",
+    "paths",
+    "power",
+    "reading",
+    "serving",
+]  # power: tests/test_power.py, which needs no root
+WITHOUT_DATA = ("attacks", "differential", "killing", "loading", "repairing", "killing_merge", "killing_training")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,7 @@ def threads_put_back() -> Iterator[None]:
 
 
 def test_none_is_forgotten() -> None:
-    assert sorted([*ARGUMENTS, "confidence", "journey", "paths", "reading", "serving"]) == BENCHMARKS
+    assert sorted([*ARGUMENTS, *ELSEWHERE]) == BENCHMARKS
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
