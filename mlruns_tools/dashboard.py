@@ -1,19 +1,15 @@
 """The MLflow dashboard of a record, on this machine only: a repaired record in, a running server and its links out."""
 
 import argparse
-import atexit
 import builtins
 import contextlib
 import json
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 import webbrowser
@@ -28,15 +24,19 @@ from mlruns_tools.fixed_paths import (
     Record,
     Refused,
     Report,
+    Unfinished,
+    as_command,
     fix_paths,
     is_portable,
     look,
-    once_begun,
     pair,
     quoted,
+    shown,
     some,
+    told,
     write_marker,
 )
+from mlruns_tools.guard import Guarded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,14 +53,15 @@ SETTINGS = {
 }
 
 
+CHANGED: list[str] = []  # by this process, so far: a refusal's exit status 2 would say that nothing was
+
+
 class Dashboard:
     """A running MLflow server; `stop` it, or use it as a context manager."""
 
     def __init__(self, record: Record, port: int) -> None:
         self.root = root = record.root
         self.url = f"http://{HOST}:{port}"
-        self.folder = Path(tempfile.mkdtemp(prefix="mlflow-dashboard-"))  # the server's cwd and log, removed by stop
-        self.log = self.folder / "server.log"
         self._asked_to_finish = False
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
         command += ["--backend-store-uri", store_uri(record.stores[0].path)]
@@ -69,36 +70,23 @@ class Dashboard:
         else:
             command += ["--no-serve-artifacts", "--default-artifact-root", (root / "artifacts").as_uri()]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW_"))}
-        group = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
-        )
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=kept | SETTINGS,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                **group,
-            )
-        atexit.register(self.stop)
+        self.server = Guarded(*command, env=kept | SETTINGS)
 
     def wait_until_it_answers(self, patience: float = PATIENCE) -> None:
         """Return when `/health` answers; raises RuntimeError with the cause in the server's log when it does not."""
         end = time.monotonic() + patience
-        while time.monotonic() < end and self.process.poll() is None:
+        while time.monotonic() < end and self.server.status is None:
             try:
                 if _fetch(f"{self.url}/health", timeout=2) == b"OK":
                     return
             except (URLError, OSError):
                 time.sleep(0.2)
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.server.log.splitlines()
         cause = next((line.strip() for line in reversed(lines) if re.search("Error|Exception", line)), "")
-        ended = self.process.poll() is not None
+        ended = self.server.status is not None
         self.stop()
         raise RuntimeError(
-            f"The MLflow server {'ended' if ended else f'did not answer in {patience} s'}: {cause[:500]}"
+            f"The MLflow server {'ended' if ended else f'did not answer in {patience} s'}: {shown(cause[:500])}"
         )
 
     def ask(self, endpoint: str, **body: object) -> dict[str, Any]:
@@ -113,7 +101,7 @@ class Dashboard:
         infos = [run["info"] for run in runs.get("runs", [])]
         page = "{url}/#/experiments/{experiment_id}/runs/{run_id}/model-metrics{view}"
         return {
-            f"{info.get('run_name', 'run')} ({info['run_id'][:8]})": page.format(url=self.url, view=VIEW, **info)
+            shown(f"{info.get('run_name', 'run')} ({info['run_id'][:8]})"): page.format(url=self.url, view=VIEW, **info)
             for info in infos
         }
 
@@ -136,34 +124,12 @@ class Dashboard:
         print("Ctrl-C stops the dashboard.")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
-            self.process.wait()
+            self.server.wait()
         self.stop()
 
     def stop(self) -> None:
         """End the server and all its processes; a second call does nothing."""
-        atexit.unregister(self.stop)
-        if self.process.poll() is None:
-            if os.name == "nt":
-                self.process.send_signal(signal.CTRL_BREAK_EVENT)
-            else:
-                os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._kill()
-        elif os.name != "nt":
-            self._kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _kill(self) -> None:
-        if os.name == "nt":
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(self.process.pid)], capture_output=True, check=False)
-        else:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except OSError:  # all of the group have ended
-                return
-        self.process.wait()
+        self.server.close()
 
     def __enter__(self) -> "Dashboard":
         return self
@@ -185,19 +151,13 @@ def open_dashboard(source: Path, port: int | None = None, maps: Sequence[tuple[s
     if report.changed:
         tool = "python mlruns_tools/fixed_paths.py"
         raise Refused(f"{source} was moved. Repair it first: {tool} {quoted(source)}")
-    if report.exposed:  # the server would show these files of this machine to whoever opens its page
-        raise Refused(
-            f"{record.root} names places outside of itself, which its dashboard would open: {some(report.exposed)}. If they"
-            " belong to it, say where they are: --map OLD=NEW"
-        )
+    _check_exposed(report)
     store = record.stores[0]
-    told = _bring_up(store.path) if store.is_database else None
-    if told:
-        print(told)
+    if store.is_database and (brought := _bring_up(store.path)):
+        print(shown(brought))
     from mlruns_tools.asked import check_places  # not above: it imports MLflow
 
-    with once_begun([told] if told else [], "the database was brought up all the same."):
-        check_places(store.path, report)
+    check_places(store.path, report)
     dashboard = Dashboard(record, _free_port(port))
     try:
         dashboard.wait_until_it_answers()
@@ -207,10 +167,21 @@ def open_dashboard(source: Path, port: int | None = None, maps: Sequence[tuple[s
     return dashboard
 
 
+def _check_exposed(report: Report) -> None:
+    """The server would show these files of this machine to whoever opens its page."""
+    if report.exposed:
+        raise Refused(
+            f"{report.root} names places outside of itself, which its dashboard would open: {some(report.exposed)}. If they"
+            " belong to it, say where they are: --map OLD=NEW"
+        )
+
+
 def _bring_up(database: Path) -> str | None:
     from mlruns_tools.schema import head, revision, upgrade_kept  # not above: it imports MLflow
 
-    return None if revision(database) == head() else upgrade_kept(database)
+    brought = None if revision(database) == head() else upgrade_kept(database)
+    CHANGED.extend([brought] if brought else [])
+    return brought
 
 
 def repair_if_needed(source: Path, maps: Sequence[tuple[str, str]] = ()) -> Report:
@@ -220,11 +191,15 @@ def repair_if_needed(source: Path, maps: Sequence[tuple[str, str]] = ()) -> Repo
     """
     zipped = Path(source).is_file() and zipfile.is_zipfile(source)
     report = fix_paths(source, dry_run=not zipped, maps=maps)
+    if zipped:
+        CHANGED.append(f"{source} is unpacked and repaired")
+    _check_exposed(report)
     store = look(report.source).stores[0]
-    told = _bring_up(store.path) if store.is_database else None  # before the repair, so that this can be undone
+    brought = _bring_up(store.path) if store.is_database else None  # before the repair, so that this can be undone
     if not zipped and report.to_do:
         report = fix_paths(source, maps=maps)
-    report.notes += [told] if told else []
+        CHANGED.append(f"{source} is repaired")
+    report.notes += [brought] if brought else []
     return report
 
 
@@ -242,7 +217,7 @@ def brief(report: Report) -> str:
     lines += notes[:1]
     more = len(wrong) > 1 or len(notes) > 1
     whole = f"python mlruns_tools/fixed_paths.py {quoted(report.source)} --dry-run"
-    return "\n".join(lines + [f"The whole report: {whole}"] * more)
+    return "\n".join(map(shown, lines + [f"The whole report: {whole}"] * more))
 
 
 def store_uri(source: Path) -> str:
@@ -288,7 +263,7 @@ def shortened(rows: Sequence[Mapping[str, Any]], most: int = 26) -> list[dict[st
 def _short(key: str, value: object, most: int) -> str:
     if isinstance(value, float):
         return f"{value:.5g}"
-    text = str(value)[:8] if key == "id" else str(value)
+    text = shown(str(value)[:8] if key == "id" else value)
     text = text if len(text) <= most else re.sub(r"^.*[/\\](?=.)", ".../", text)
     return text if len(text) <= most else f"...{text[3 - most :]}"
 
@@ -300,7 +275,7 @@ def artifacts(mlruns: Path, run_id: str) -> dict[str, list[str]]:
     while ahead:
         for info in client.list_artifacts(run_id, ahead.pop() or None):
             folder, _, name = info.path.rpartition("/")
-            ahead.append(info.path) if info.is_dir else found.setdefault(folder or ".", []).append(name)
+            ahead.append(info.path) if info.is_dir else found.setdefault(shown(folder or "."), []).append(shown(name))
     return {folder: sorted(found[folder]) for folder in sorted(found)}
 
 
@@ -308,7 +283,7 @@ def arguments() -> argparse.Namespace:
     """What was typed behind the script's name; of a kernel, whose arguments are not ours, the defaults.
 
     `source` is a path or None, `maps` as of `fix_paths`, `browser` whether one may be opened. In a script, a refusal is
-    printed as a sentence from here on, with exit status 2.
+    printed as a sentence from here on, with exit status 2, or 1 where the record was changed before.
     """
     parser = argparse.ArgumentParser(
         description="Open the MLflow dashboard of a record, made right first.",
@@ -323,6 +298,7 @@ def arguments() -> argparse.Namespace:
     if in_notebook():
         return parser.parse_args([])
     sys.excepthook = _say
+    as_command()
     return parser.parse_args()
 
 
@@ -331,8 +307,9 @@ def _say(kind: type[BaseException], error: BaseException, trace: object) -> None
     if issubclass(kind, (Refused, RuntimeError, OSError)) and not issubclass(
         kind, (RecursionError, NotImplementedError)
     ):
-        print(f"{'Refused: ' * issubclass(kind, Refused)}{error}", file=sys.stderr)
-        raise SystemExit(2)
+        if CHANGED and not isinstance(error, Unfinished):
+            error = Unfinished(f"{error} ({'; '.join(CHANGED)})")
+        raise SystemExit(told(error))
     sys.__excepthook__(kind, error, trace)
 
 
@@ -350,8 +327,7 @@ def chosen_record(source: Path | None, default: Path) -> Path:
         look(default)
         return default
     except Refused:
-        folder = Path(tempfile.mkdtemp(prefix="mlflow-demonstration-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = Guarded().folder  # until this process ends
         print(f"There is no record at {default} yet: what follows is a demonstration with invented numbers.")
         return demonstration(folder)
 

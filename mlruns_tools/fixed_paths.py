@@ -25,11 +25,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sqlite3
 import stat
 import struct
 import sys
 import tempfile
+import threading
 import time
 import unicodedata
 import zipfile
@@ -1815,6 +1817,20 @@ def pair(text: str) -> tuple[str, str]:
     return old, new
 
 
+def as_command() -> None:
+    """For commands: whatever is printed can be, and SIGTERM or the end of the terminal leaves no temporary file behind."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if (
+            number
+            and signal.getsignal(number) is signal.SIG_DFL
+            and threading.current_thread() is threading.main_thread()
+        ):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def told(error: Exception | str, as_json: bool = False) -> int:
     """Print why a command ended; returns its exit status."""
     status = 1 if isinstance(error, Unfinished) else 2
@@ -1844,8 +1860,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--undo", action="store_true", help="take the last repair back, byte by byte")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     given = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+    as_command()
     try:
         if __name__ == "__main__" and (given.undo or given.to_sqlite):  # these need the files beside this one
             sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -36,6 +36,7 @@ from mlruns_tools.fixed_paths import (
     _aside,
     _leads_out,
     against,
+    as_command,
     blocks_of,
     fix_paths,
     look,
@@ -309,8 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--experiment", metavar="NAME", help="bring all under this name (default: the source's names)")
     parser.add_argument("--deleted", action="store_true", help="bring runs too that are deleted in the source")
     given = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+    as_command()
     try:
         report = merge(given.source, given.target, given.experiment, given.deleted)
     except (Refused, OSError) as error:

@@ -26,6 +26,7 @@ from mlruns_tools.fixed_paths import (
     WORKING,
     Record,
     Refused,
+    as_command,
     fix_paths,
     is_part,
     look,
@@ -235,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--to", type=Path, metavar="ZIP", help="the zip to write (default: mlruns.zip beside the folder)"
     )
     given = parser.parse_args(arguments)
+    as_command()
     try:
         print(pack(given.folder, given.to, given.runs))
     except (Refused, OSError, sqlite3.DatabaseError, zipfile.BadZipFile) as error:

@@ -6,9 +6,7 @@ MLflow itself does the work, in a process of its own; what it makes is counted b
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -28,7 +26,9 @@ from mlruns_tools.fixed_paths import (
     look,
     made_whole,
     once_begun,
+    shown,
 )
+from mlruns_tools.guard import Guarded
 
 ENVIRONMENT = {"PYTHONUTF8": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
 TABLES = {
@@ -84,12 +84,12 @@ def database_of_files(store: Path, target: Path) -> Counter[str]:
 
     Raises Refused where MLflow fails at it, or the database would hold less than the files.
     """
-    with tempfile.TemporaryDirectory() as folder:  # MLflow takes no target with a number sign in its path
-        made = Path(folder) / DATABASE
-        counts = _copy_metadata(store, Path(folder) / "mlruns")
-        done = _mlflow("migrate-filestore", "--source", folder, "--target", f"sqlite:///{made}", "--no-progress")
-        if done.returncode:
-            raise Refused(f"{store} stays a file store: mlflow migrate-filestore failed ({_cause(done)}).")
+    with Guarded() as here:  # MLflow takes no target with a number sign in its path
+        made = here.folder / DATABASE
+        counts = _copy_metadata(store, here.folder / "mlruns")
+        command = ("migrate-filestore", "--source", here.folder, "--target", f"sqlite:///{made}", "--no-progress")
+        if said := _mlflow(*command):
+            raise Refused(f"{store} stays a file store: mlflow migrate-filestore failed ({_cause(said)}).")
         _check_whole(store, made, counts)
         copy_database(made, target)
     return counts
@@ -162,10 +162,9 @@ def upgrade(database: Path, name: Path | None = None) -> str | None:
     MLflow, or without MLflow.
     """
     before = revision(database)
-    done = _mlflow("db", "upgrade", _uri(database))
-    if done.returncode:
+    if said := _mlflow("db", "upgrade", _uri(database)):
         name = name or database
-        raise Refused(newer(before, name) if "Can't locate" in done.stderr else f"{name}: MLflow fails: {_cause(done)}")
+        raise Refused(newer(before, name) if "Can't locate" in said else f"{name}: MLflow fails: {_cause(said)}")
     after = revision(database)
     return None if before == after else f"was of {release(before)}, brought to {release(after)}"
 
@@ -174,8 +173,8 @@ def upgrade_kept(database: Path) -> str | None:
     """`upgrade`, done in a copy and put in place; the database as it was stays beside it. A sentence where it was older."""
     copies = (f"{n}." * (n > 1) for n in range(1, 10**6))
     kept = next(path for n in copies if not os.path.lexists(path := database.with_name(f"{database.name}.{n}bak")))
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / DATABASE
+    with Guarded() as here:
+        part = here.folder / DATABASE
         copy_database(database, part)
         if told := upgrade(part, database):
             copy_database(database, kept)
@@ -219,12 +218,14 @@ def _uri(database: Path) -> str:
     return URL.create("sqlite", database=database.as_posix()).render_as_string()
 
 
-def _mlflow(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mlflow", *map(str, arguments)]
-    settings = {"text": True, "encoding": "utf-8", "errors": "replace", "env": os.environ | ENVIRONMENT}
-    return subprocess.run(command, capture_output=True, **settings)
+def _mlflow(*arguments: object) -> str:
+    """What MLflow says where it fails; "" otherwise."""
+    with Guarded(sys.executable, "-m", "mlflow", *arguments, env=os.environ | ENVIRONMENT) as mlflow:
+        return (mlflow.log or "it ended without a word") if mlflow.wait() else ""
 
 
-def _cause(done: subprocess.CompletedProcess[str]) -> str:
-    lines = done.stderr.splitlines()
-    return next((line for line in reversed(lines) if "Error" in line or "mlflow" in line), "is MLflow installed?")
+def _cause(said: str) -> str:
+    lines = said.splitlines()
+    return next(
+        (shown(line) for line in reversed(lines) if "Error" in line or "mlflow" in line), "is MLflow installed?"
+    )

@@ -36,14 +36,8 @@ ARGUMENTS = {
     "throughput": "--epochs-measured 1 --recipes conv_ctc",
     "time_to": "--folds 2 --only 1 --epochs 1 --recipes conv_ctc",
 }
-ELSEWHERE = [
-    "confidence",
-    "journey",
-    "paths",
-    "power",
-    "reading",
-    "serving",
-]  # power: tests/test_power.py, which needs no root
+# power needs root, and has tests/test_power.py; leftovers tests/test_guard.py
+ELSEWHERE = ["confidence", "journey", "leftovers", "paths", "power", "reading", "serving"]
 WITHOUT_DATA = ("attacks", "differential", "killing", "loading", "repairing", "killing_merge", "killing_training")
 
 

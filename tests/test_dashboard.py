@@ -23,7 +23,9 @@ from mlruns_tools.dashboard import (
     runs_table,
 )
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths
-from tests.record import ODD, WEIGHTS, file_store, sqlite_record
+from tests.hostile import database_record
+from tests.record import ODD, WEIGHTS, client_of, file_store, sqlite_record
+from tests.test_hostile import tree
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -222,3 +224,33 @@ def test_namesakes_are_told_apart_by_their_ids(tmp_path: Path) -> None:
     client.log_metric(again, "val_loss", 2.0, step=0)
     names = list(tools.histories(record, "val_loss"))
     assert names[0] == f"invented ({again[:8]})" and len(set(names)) == 2
+
+
+def test_files_of_this_machine_are_refused_before_the_repair_changes_anything(tmp_path: Path) -> None:
+    mlruns = database_record(tmp_path / "mlruns", "/etc")
+    before = tree(tmp_path)
+    with pytest.raises(Refused, match="places outside of itself"):
+        repair_if_needed(mlruns)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(("changed", "status"), [([], 2), (["the record is repaired"], 1)])
+def test_the_exit_status_says_whether_anything_was_changed(
+    changed: list[str], status: int, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(tools, "CHANGED", changed)
+    with pytest.raises(SystemExit) as ended:
+        tools._say(RuntimeError, RuntimeError("The MLflow server ended: \x1b[31m"), None)
+    said = capsys.readouterr().err
+    assert ended.value.code == status and said.startswith(("Unfinished: ", "Refused: ")[status - 1])
+    assert "\x1b" not in said and all(each in said for each in changed)
+
+
+def test_names_that_give_orders_to_a_terminal_are_escaped(tmp_path: Path) -> None:
+    mlruns = tools.demonstration(tmp_path)
+    run = tools.runs_table(mlruns)[0]["id"]
+    client = client_of(mlruns)
+    client.log_text(run, "", "a\x1b[2J/b\x07.txt")
+    client.set_tag(run, "mlflow.runName", "one\x1b]0;two\x07")
+    printed = f"{tools.shortened(tools.runs_table(mlruns))} {tools.artifacts(mlruns, run)}"
+    assert printed.isprintable() and "\\x1b" in printed
