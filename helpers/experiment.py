@@ -49,10 +49,16 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
     """Trains the configured recipe, tests the weights kept through the reader, and records everything in one MLflow run.
 
     An interrupted training of the same settings and captchas goes on where it was, in the same run. Where several
-    processes train, only the first returns; the others end here.
+    processes train, only the first returns; the others end here. Raises Refused where another training has the work
+    folder, Diverged where the loss is no number any more.
     """
     if is_helper():
         fit(config, data, resume=session.checkpoint(config))
+    with session.alone(config):
+        return _train(config, data, notebook)
+
+
+def _train(config: Config, data: CaptchaData, notebook: str | None) -> Result:
     recipe, facts = data.recipe, _facts(config, data)
     started = time.perf_counter()
     sitting = session.begin(config, facts, data)
@@ -60,7 +66,7 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
         run.params(facts)
         run.code(notebook)
         _record_data(run, data)
-        fitted = fit(config, data, _recorder(config, run), sitting.resume)
+        fitted = fit(config, data, _recorder(config, run), sitting.resume, sitting.id)
         network, codec, device = fitted.module.network, fitted.module.codec, choose_device(config)
         validation = answers_of(reader_of(network, codec, recipe, device, config.case), data.val)
         temperature = fit_temperature(validation.confidences, validation.right)

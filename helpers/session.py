@@ -11,15 +11,16 @@ import tempfile
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.checkpoints import BEST, LAST
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
 from helpers.kaggle import INPUT, files_of, mounts
-from helpers.training import BEST, LAST
-from mlruns_tools.fixed_paths import Refused
-from mlruns_tools.merge import merge
+from mlruns_tools.fixed_paths import Refused, place
+from mlruns_tools.merge import locked, merge
 
 STATE = "checkpoints/training.json"
 FREE = (
@@ -45,6 +46,24 @@ class Session:
     tested: bool  # in an earlier sitting, which time or disk cut short
 
 
+@contextmanager
+def alone(config: Config) -> Iterator[None]:
+    """The work folder for one training, as long as it lasts or its process lives. Raises Refused where another has it."""
+    config.work.mkdir(parents=True, exist_ok=True)
+    whose = "another process"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        pid = int(json.loads((config.work / STATE).read_text(encoding="utf-8"))["process"])
+        if os.name != "nt":
+            os.kill(pid, 0)  # of one that is gone, OSError
+        whose = f"process {pid}"
+    with locked(
+        config.work,
+        f"{whose} trains in {config.work} already. Wait for it or end it, or set CAPTCHA_WORK to another folder for this"
+        " training, as in CAPTCHA_WORK=work2",
+    ):
+        yield
+
+
 def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Session:
     """The interrupted training of the same settings and captchas, else a new one, written down in the work folder.
 
@@ -57,7 +76,7 @@ def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Ses
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.parent.mkdir(parents=True)
         found = {"id": uuid.uuid4().hex, "facts": facts}
-        _write(folder, json.dumps(found, indent=1).encode())
+    place(folder, [json.dumps(found | {"process": os.getpid()}, indent=1).encode()])
     return Session(found["id"], checkpoint(config), found.get("tested", False))
 
 
@@ -77,7 +96,8 @@ def checkpoint(config: Config) -> Path | None:
 def pause(config: Config) -> None:
     """Notes that a training which was cut short has been tested and may go on."""
     state = config.work / STATE
-    _write(state, json.dumps(json.loads(state.read_text(encoding="utf-8")) | {"tested": True}, indent=1).encode())
+    noted = json.loads(state.read_text(encoding="utf-8")) | {"tested": True}
+    place(state, [json.dumps(noted, indent=1).encode()])
 
 
 def end(config: Config) -> None:
@@ -87,10 +107,13 @@ def end(config: Config) -> None:
 
 
 def _key(facts: Mapping[str, object], data: CaptchaData) -> dict[str, str]:
-    """What must agree: settings as text, and a hash of every file's name, text and side."""
+    """What must agree: settings as text, and a hash of every captcha: its name, text and side, and its pixels as read."""
     rows = [(name, text, side) for name, text, side, _ in data.split_rows()]
-    texts = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    return {name: str(value) for name, value in facts.items() if name not in FREE} | {"captchas": texts}
+    captchas = hashlib.sha256(json.dumps(rows).encode())
+    for dataset in data.sides.values():
+        for width in sorted(dataset.blocks):
+            captchas.update(dataset.blocks[width])
+    return {name: str(value) for name, value in facts.items() if name not in FREE} | {"captchas": captchas.hexdigest()}
 
 
 def _find(config: Config, facts: dict[str, str]) -> dict[str, object] | None:
@@ -115,8 +138,8 @@ def _find(config: Config, facts: dict[str, str]) -> dict[str, object] | None:
 
 def _attached() -> Iterator[Path]:
     """The same file in the attached outputs of earlier sessions, in both layouts; of a zip what it would unpack to."""
-    places = [*INPUT.glob("notebooks/*/*"), *mounts(INPUT)] if on_kaggle() else []
-    for file in (file for place in places for file in files_of(place)):
+    outputs = [*INPUT.glob("notebooks/*/*"), *mounts(INPUT)] if on_kaggle() else []
+    for file in (file for output in outputs for file in files_of(output)):
         if file.as_posix().endswith(f"/{STATE}"):
             yield file
         elif file.suffix == ".zip" and zipfile.is_zipfile(file) and (folder := _unpacked(file)):
@@ -136,8 +159,8 @@ def _unpacked(archive: Path) -> Path | None:
     return folder
 
 
-def _bring(place: Path, config: Config) -> None:
-    for source in (place / "mlruns.zip", place / "mlruns"):
+def _bring(output: Path, config: Config) -> None:
+    for source in (output / "mlruns.zip", output / "mlruns"):
         if source.exists():
             try:
                 merge(source, config.work / "mlruns")
@@ -145,13 +168,7 @@ def _bring(place: Path, config: Config) -> None:
             except Refused as error:
                 print(f"the record {source} cannot be used: {error}")
     for name in (BEST, LAST, Path(STATE).name):  # the last one makes them count
-        source = place / "checkpoints" / name
+        source = output / "checkpoints" / name
         if source.is_file():
             (config.work / STATE).parent.mkdir(parents=True, exist_ok=True)
-            _write((config.work / STATE).with_name(name), source.read_bytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+            place((config.work / STATE).with_name(name), [source.read_bytes()])

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
+from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from helpers import metrics
+from helpers.checkpoints import BEST, Checkpoints, check_finite, is_partial, ready
 from helpers.codec import Codec
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
@@ -29,7 +30,6 @@ from helpers.spelling import Reading
 
 METRICS = ("train_loss", "val_loss", "val_exact", "val_cer")  # one value per epoch, in the order they are shown
 AVERAGE = 0.98  # decay per step of the running average of the weights, at most
-LAST, BEST = "last.ckpt", "best.ckpt"  # checkpoints, in the folder `checkpoints` of the work folder
 clock = time.monotonic  # seconds, by which time is limited
 SPARE = 2**26  # bytes, of the disk, beside twice what checkpoints and record take
 KAGGLE_HOURS = 11  # of training, of the 12 that a session may last
@@ -106,6 +106,7 @@ class LitOCR(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, list[str]], _: int) -> None:
         images, texts = batch
         logits = self(self.sized(images))
+        check_finite(self.trainer, self, "output of the network", logits)  # before it is read
         self.truths += texts
         self.readings += self.codec.read(logits)
         self.silent += self.codec.silent(logits)
@@ -216,42 +217,6 @@ class EpochReport(Callback):
         )
 
 
-def is_partial(trainer: pl.Trainer) -> bool:
-    """Whether the epoch was left before its last batch. Only a first epoch counts then: the others are trained again."""
-    return not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-
-
-class Checkpoints(Checkpoint):
-    """`last.ckpt` after each whole epoch, from which a training goes on, and `best.ckpt`, that of the epoch to keep.
-
-    A file of either name is always whole: it is written beside and then renamed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.lowest = float("inf")  # val_rank
-
-    def state_dict(self) -> dict[str, object]:
-        return {"lowest": self.lowest}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.lowest = state["lowest"]
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: LitOCR) -> None:
-        partial, rank = is_partial(trainer), float(trainer.callback_metrics["val_rank"])
-        if partial and self.lowest < float("inf"):
-            return
-        better, self.lowest = rank < self.lowest, min(rank, self.lowest)
-        part = self.folder / f"{LAST}.part"
-        trainer.save_checkpoint(part)  # on every process, of which the first writes
-        if not trainer.is_global_zero:
-            return
-        if better:
-            shutil.copyfile(part, self.folder / f"{BEST}.part")
-            os.replace(self.folder / f"{BEST}.part", self.folder / BEST)
-        part.unlink() if partial else os.replace(part, self.folder / LAST)
-
-
 class RunningAverage(WeightAveraging):
     """The exponential average of the weights, which is what is validated and kept.
 
@@ -340,7 +305,7 @@ def is_helper() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0
 
 
-def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer:
+def make_trainer(config: Config, epochs: int, report: EpochReport, owner: str = "") -> pl.Trainer:
     """A Trainer whose checkpoints go to `work/checkpoints`. The progress bar shows only where a person watches."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips would drown the epoch lines
     warnings.filterwarnings(
@@ -367,7 +332,7 @@ def make_trainer(config: Config, epochs: int, report: EpochReport) -> pl.Trainer
             RunningAverage(device),
             Limits(hours, config.work),
             report,
-            Checkpoints(folder),
+            Checkpoints(folder, owner),
         ],
         logger=False,
         enable_progress_bar=sys.stdout.isatty(),
@@ -429,16 +394,20 @@ def fit(
     data: CaptchaData,
     record: Callable[[dict[str, float]], None] | None = None,
     resume: Path | None = None,
+    owner: str = "",
 ) -> Fitted:
     """Trains and returns the weights of the epoch to keep (see `LitOCR`); checkpoints go to `work/checkpoints`.
 
-    `resume` is a `last.ckpt` to go on from. Where several processes train, only the first returns; the others end here.
+    `resume` is a `last.ckpt` to go on from, if it is whole and of the training with the id `owner`. Where several
+    processes train, only the first returns; the others end here. Raises Diverged where the loss is no number any more.
     """
     keep_memory()
     module = build(config, data)
     report = EpochReport(record)
-    trainer = make_trainer(config, data.recipe.epochs_for(len(data.train)), report)
-    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    trainer = make_trainer(config, data.recipe.epochs_for(len(data.train)), report, owner)
+    if resume and not is_helper():  # a helper starts when this has been looked at
+        resume = ready(resume.parent, module, owner)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if not trainer.is_global_zero:
         sys.exit()
     best = torch.load(config.work / "checkpoints" / BEST, map_location="cpu", weights_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from helpers import experiment, session, training
+from helpers import checkpoints, experiment, session, training
 from helpers.config import Config
 from helpers.data import load_data
 from helpers.experiment import Result, pack_record, train
@@ -92,7 +92,7 @@ def test_it_goes_on_in_the_same_run_and_ends_as_if_nothing_had_been(epoch: int, 
     assert_whole(tmp_path / "work", result)
     assert [row["val_loss"] for row in result.history] == [row["val_loss"] for row in whole.history]
     assert result.readings == whole.readings
-    assert sorted(file.name for file in (tmp_path / "work" / "checkpoints").iterdir()) == [training.BEST]
+    assert sorted(file.name for file in (tmp_path / "work" / "checkpoints").iterdir()) == [checkpoints.BEST]
     assert trained(tmp_path / "work", monkeypatch).run_id != result.run_id  # done is done
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from helpers import metrics, networks, training
+from helpers.checkpoints import BEST, LAST
 from helpers.codec import CTCCodec
 from helpers.config import Config
 from helpers.data import CaptchaData, load_data
 from helpers.recipes import RECIPES, get_recipe
 from helpers.samples import Sample
 from helpers.spelling import Reading
-from helpers.training import BEST, LAST, METRICS, EpochReport, LitOCR, RunningAverage, build, fit
+from helpers.training import METRICS, EpochReport, LitOCR, RunningAverage, build, fit
 
 
 def small(tmp_path, monkeypatch, **settings) -> tuple[Config, CaptchaData]:

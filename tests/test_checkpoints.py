@@ -1,0 +1,205 @@
+"""One training in a work folder; its checkpoints whole, its own, of these captchas; a loss that is no number."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import experiment, session, training
+from helpers.checkpoints import BEST, LAST, OWNER, Diverged
+from helpers.codec import CTCCodec
+from helpers.config import PROJECT, Config
+from helpers.data import load_data
+from mlruns_tools.fixed_paths import Refused
+from tests.test_session import assert_whole, client_of, empty, four_epochs, interrupted, runs_of, trained
+
+__all__ = ["empty", "four_epochs"]  # fixtures
+
+HOLD = "import sys; from helpers.config import Config; from helpers.session import alone\nwith alone(Config()):\n"
+
+
+def test_a_second_training_in_a_work_folder_is_refused_and_told_whose_it_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    code = f"{HOLD}    print('mine', flush=True); sys.stdin.read()"
+    state = tmp_path / session.STATE
+    state.parent.mkdir()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, **pipes) as other:
+        assert other.stdout.readline() == b"mine\n"
+        for pid, whose in ((other.pid, f"process {other.pid}"), ("x", "another process")):
+            state.write_text(json.dumps({"id": "1", "facts": {}, "process": pid}))
+            with (
+                pytest.raises(Refused, match=f"{whose} trains in .* already.*CAPTCHA_WORK=work2"),
+                session.alone(Config()),
+            ):
+                pytest.fail("two at once")
+        assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        with session.alone(Config()), pytest.raises(Refused), session.alone(Config()):  # it died with its process
+            pytest.fail("two at once")
+
+
+def test_a_lock_does_not_outlive_an_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(experiment, "_train", lambda *_: 1 / 0)
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            experiment.train(Config(), None)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("no checkpoint\n")
+
+
+def _owned(path: Path) -> None:
+    torch.save(torch.load(path, weights_only=True) | {OWNER: "somebody"}, path)
+
+
+def _narrow(path: Path) -> None:
+    found = torch.load(path, weights_only=True)
+    found["state_dict"] = {name: tensor[:1] if tensor.dim() else tensor for name, tensor in found["state_dict"].items()}
+    torch.save(found, path)
+
+
+def _without_loops(path: Path) -> None:
+    found = torch.load(path, weights_only=True)
+    torch.save({key: value for key, value in found.items() if key != "loops"}, path)
+
+
+def _code(path: Path) -> None:
+    torch.save({"state_dict": {}, OWNER: Path("x")}, path)  # an object that weights_only does not load
+
+
+FAULTS = {
+    _cut: "cannot be read",
+    _zeros: "cannot be read",
+    _nothing: "cannot be read",
+    _text: "cannot be read",
+    _owned: "belongs to another training",
+    _narrow: "holds the weights of another network",
+    _without_loops: "lacks loops",
+    _code: "cannot be read",
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder with a training that was interrupted in its third epoch."""
+    work = tmp_path_factory.mktemp("stopped") / "work"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"CAPTCHA_EPOCHS": "4", "CAPTCHA_RECIPE": "conv_ctc"}.items():
+            patch.setenv(name, value)
+        source = work.with_name("empty")
+        patch.setenv("EMPTY", str(source))
+        from mlflow import MlflowClient
+
+        MlflowClient(tracking_uri=f"sqlite:///{source}").search_experiments()
+        interrupted(work, patch)
+    return work
+
+
+@pytest.mark.parametrize("names", [(LAST,), (BEST,), (LAST, BEST)], ids=["last", "best", "both"])
+@pytest.mark.parametrize("spoil", FAULTS, ids=[spoil.__name__ for spoil in FAULTS])
+def test_a_checkpoint_that_cannot_be_gone_on_with_is_set_aside(
+    spoil: Callable[[Path], None], names: tuple[str, ...], stopped: Path, tmp_path, monkeypatch, capsys
+) -> None:
+    folder = shutil.copytree(stopped, tmp_path / "work") / "checkpoints"
+    for name in names:
+        spoil(folder / name)
+    spoiled = {name: (folder / name).read_bytes() for name in names}
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path / "work"))
+    config = Config()
+    data = load_data(config)
+    owner = json.loads((folder / "training.json").read_text())["id"]
+    found = training.ready(folder, training.build(config, data), owner)
+    said = capsys.readouterr().out
+    assert all(f"{folder / name} {FAULTS[spoil]}" in said for name in names), said
+    assert {name: (folder / f"{name}.aside1").read_bytes() for name in names} == spoiled
+    if len(names) == 2:
+        assert found is None and "the training begins anew" in said
+    else:
+        assert found == folder / LAST and (folder / LAST).read_bytes() == (folder / BEST).read_bytes()
+        assert "is taken in its place" in said
+
+
+@pytest.mark.parametrize("names", [(LAST,), (BEST,), (LAST, BEST)], ids=["last", "best", "both"])
+def test_the_training_goes_on_all_the_same_in_the_same_run(names, tmp_path, monkeypatch) -> None:
+    work = tmp_path / "work"
+    interrupted(work, monkeypatch)
+    for name in names:
+        _cut(work / "checkpoints" / name)
+    assert_whole(work, trained(work, monkeypatch))
+
+
+def test_pictures_that_changed_are_other_captchas(tmp_path, monkeypatch, capsys) -> None:
+    """Their names and texts are the same: all are upside down."""
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    config = Config()
+    data, turned = load_data(config), load_data(config)
+    for dataset in turned.sides.values():
+        for block in dataset.blocks.values():
+            block[:] = np.ascontiguousarray(block[:, ::-1])
+    facts = experiment._facts(config, data)
+    first = session.begin(config, facts, data)
+    assert session.begin(config, facts, data).id == first.id
+    capsys.readouterr()
+    assert session.begin(config, facts, turned).id != first.id
+    assert "is another one (captchas " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_numbers_that_are_none_end_the_training_with_a_sentence(epoch: int, tmp_path, monkeypatch) -> None:
+    loss, steps = CTCCodec.loss, []
+
+    def broken(codec: CTCCodec, logits: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        steps.append(logits.requires_grad)
+        value = loss(codec, logits, texts)
+        passed = sum(1 for each, after in zip(steps, steps[1:], strict=False) if each and not after)  # trained epochs
+        return value * float("nan") if logits.requires_grad and passed == epoch - 1 else value
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CTCCodec, "loss", broken)
+        with pytest.raises(
+            Diverged, match=f"in epoch {epoch} the output of the network became no number.*smaller"
+        ) as end:
+            trained(tmp_path, monkeypatch)
+    (run,) = runs_of(tmp_path)
+    history = client_of(tmp_path).get_metric_history(run.info.run_id, "train_loss")
+    assert run.info.status == "FAILED" and [point.step for point in history] == list(range(1, epoch))
+    kept = tmp_path / "checkpoints" / BEST
+    assert kept.exists() == (epoch > 1) == (str(kept) in str(end.value))
+    if epoch > 1:
+        assert all(tensor.isfinite().all() for tensor in torch.load(kept, weights_only=True)["state_dict"].values())
+    assert end.value._render_traceback_() == [f"Diverged: {end.value}"]
+    assert os.path.exists(tmp_path / "mlruns.zip")
+
+
+def test_a_training_loss_that_is_no_number_ends_it_too(tmp_path, monkeypatch) -> None:
+    """As of one batch, after which the weights were made finite again."""
+    loss = CTCCodec.loss
+    monkeypatch.setattr(CTCCodec, "loss", lambda *given: loss(*given) + (float("inf") if given[1].requires_grad else 0))
+    with pytest.raises(
+        Diverged, match="in epoch 1 the training loss became no number. Take a smaller learning_rate than"
+    ):
+        trained(tmp_path, monkeypatch)
