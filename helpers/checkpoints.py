@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
-from helpers.output import shown
+from helpers.output import cause
 from mlruns_tools.fixed_paths import made_whole, sync
 
 LAST, BEST = "last.ckpt", "best.ckpt"  # in the folder `checkpoints` of the work folder
@@ -129,4 +129,4 @@ def _fault(path: Path, module: nn.Module, owner: str) -> str:
         ]
         return f"lacks {', '.join(missing)}" if missing else ""
     except UNREADABLE as error:
-        return f"cannot be read ({shown(str(error).splitlines()[0][:200] if str(error) else type(error).__name__)})"
+        return f"cannot be read ({cause(error)})"

@@ -24,7 +24,7 @@ from helpers.spelling import Reading
 from helpers.tracking import TrackedRun, record_folder, record_link, track, tracking_server
 from helpers.training import choose_device, choose_precision, fit, is_helper
 from helpers.view import WHOLE
-from mlruns_tools.fixed_paths import Refused
+from mlruns_tools.fixed_paths import DATABASE, Refused
 from mlruns_tools.pack import pack
 
 SHOWN = 12  # pictures in a figure
@@ -196,11 +196,17 @@ def _facts(config: Config, data: CaptchaData) -> dict[str, object]:
 def pack_record(config: Config) -> Path | None:
     """`mlruns.zip` beside `mlruns`: the record as one file to take home. Prints its size and what to run there.
 
-    None where a server keeps the record; then its page is printed.
+    None where a server keeps the record; then its page is printed. The record of a server that stayed away is packed.
     """
-    if link := record_link(config):
-        print(f"see it on the server: {link}")
-        return None
+    tracking_server(config)  # or what else the variable holds is said
+    try:
+        if link := record_link(config):
+            print(f"see it on the server: {link}")
+            return None
+    except ValueError as error:
+        if not (record_folder(config) / DATABASE).is_file():
+            raise
+        print(error)
     packed = pack(record_folder(config))
     print(packed)
     where, name = ("at home", packed.path.name) if on_kaggle() else ("here", packed.path)

@@ -100,3 +100,8 @@ def plain(cell: str, path: bool = False) -> str:
         return cell
     tokens = re.compile(rf"{ESCAPE.pattern}|\\\\")  # a doubled backslash is one, whatever follows it
     return tokens.sub(lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else "\\", cell)
+
+
+def cause(error: Exception) -> str:
+    """An error in one line of at most 200 letters, or its kind where it says nothing."""
+    return shown(next(iter(str(error).splitlines()), type(error).__name__)[:200])

@@ -26,13 +26,15 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from requests import RequestException
 
 from helpers.config import PROJECT, Config
+from helpers.outbox import PATIENCE, Outbox
 from helpers.output import harmless
 from helpers.registry import register
 from mlruns_tools.dashboard import quieten
 from mlruns_tools.dashboard import store_uri as tracking_uri
-from mlruns_tools.fixed_paths import DATABASE, Refused, write_marker
+from mlruns_tools.fixed_paths import DATABASE, Refused, quoted, write_marker
 from mlruns_tools.pack import pack
 from mlruns_tools.push import link_to, open_experiment, server_client
 
@@ -84,25 +86,29 @@ class TrackedRun:
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.id = client, run_id
-        data = client.get_run(run_id).data
+        self.look()
+
+    def look(self) -> None:
+        """What the run has already, so that it is not written twice."""
+        data, history = self.client.get_run(self.id).data, self.client.get_metric_history
         self.known = set(data.params)
-        self.there = {(name, point.step) for name in data.metrics for point in client.get_metric_history(run_id, name)}
+        self.there = {(name, point.step) for name in data.metrics for point in history(self.id, name)}
 
     def params(self, values: Mapping[str, object]) -> None:
         """Those that the run does not have yet."""
         new = [Param(name, str(value)) for name, value in values.items() if name not in self.known]
         self.client.log_batch(self.id, params=new)
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Metrics in one call; `step` is the epoch. What the run has for a step already is not written twice."""
-        now = int(time.time() * 1000)
+    def metrics(self, values: Mapping[str, float], step: int = 0, at: float | None = None) -> None:
+        """Metrics of a moment, by default now, in one call; `step` is the epoch. What the run has is not written twice."""
+        now = int(1000 * (at or time.time()))
         new = [Metric(name, value, now, step) for name, value in values.items() if (name, step) not in self.there]
         self.client.log_batch(self.id, metrics=new)
         self.there |= {(metric.key, step) for metric in new}
 
-    def epoch(self, row: Mapping[str, float]) -> None:
+    def epoch(self, row: Mapping[str, float], at: float | None = None) -> None:
         """A row of `EpochReport`, filed under its epoch."""
-        self.metrics({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
+        self.metrics({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]), at)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], path: str) -> None:
         """A csv, harmless in spreadsheets."""
@@ -123,8 +129,14 @@ class TrackedRun:
         """Registers the model of the run, see `registry.register`; a sentence for a person, also where that fails."""
         try:
             return register(self.client, self.id, facts)
-        except MlflowException as error:  # a server may keep no models; no reason to call the training failed
+        except (
+            MlflowException,
+            RequestException,
+        ) as error:  # a server may keep no models: no reason to fail
             return f"the model is recorded with its run, but was not registered: {error}"
+
+    def terminated(self, status: str) -> None:
+        self.client.set_terminated(self.id, status)
 
     def code(self, notebook: str | None) -> None:
         """The source that trained: helpers, requirements and the notebook's script."""
@@ -137,16 +149,18 @@ class TrackedRun:
 
 
 @contextmanager
-def track(config: Config, name: str, session: str | None = None) -> Iterator[TrackedRun]:
+def track(config: Config, name: str, session: str | None = None) -> Iterator[TrackedRun | Outbox]:
     """A run, new or that of the `session`, whose status is true: FINISHED, KILLED by Ctrl-C or SIGTERM, FAILED by an error.
 
-    After an interruption or error a local record is packed at once, so that `mlruns.zip` holds what there is.
+    After an interruption or error a local record is packed at once, so that `mlruns.zip` holds what there is. A server that
+    ends on the way is told when it is back; where it stays away, the whole run is written to the local record.
     Raises ValueError where the record was moved and not repaired, since MLflow would write into the old place, and where
     the server that should keep it does not answer.
     """
     server = tracking_server(config)
     client, experiment_id = _on_server(server, config) if server else _on_disk(config)
     run = TrackedRun(client, _begun(client, experiment_id, session) or _new(client, experiment_id, name, session))
+    run = Outbox(run, server) if server else run
     status = "FAILED"
     try:
         with _sigterm_as_exit():
@@ -157,10 +171,24 @@ def track(config: Config, name: str, session: str | None = None) -> Iterator[Tra
         traceback.clear_frames(stopped.__traceback__)  # a half-read result in one would keep the database locked
         raise
     finally:
-        client.set_terminated(run.id, status)
+        run.terminated(status)
+        if server and not run.wait(PATIENCE if status == "FINISHED" else 0):
+            print(_left(run, config, name, session), file=sys.stderr)
         if status != "FINISHED":
             there = f"see {link_to(server, experiment_id, run.id)}" if server else _packed(config)
             print(f"run {run.id} ended {status}; {there}", file=sys.stderr)
+
+
+def _left(run: Outbox, config: Config, name: str, session: str | None) -> str:
+    """Writes the run to the local record, since its server stays away; a sentence for a person."""
+    client, experiment_id = _on_disk(config)
+    local = TrackedRun(client, _begun(client, experiment_id, session) or _new(client, experiment_id, name, session))
+    run.replay(local)
+    mlruns = quoted(record_folder(config))
+    return (
+        f"{run.server} stays away, and has the run {run.id} in part at most. All of it is in {mlruns}, as the run"
+        f" {local.id}. When the server is back: python mlruns_tools/merge.py {mlruns} {run.server}"
+    )
 
 
 def _new(client: MlflowClient, experiment_id: str, name: str, session: str | None) -> str:

@@ -6,6 +6,7 @@ The server gives new ids, so that a run there carries its own id of before as a 
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,26 +24,34 @@ from mlruns_tools.transfer import Opened, belongs, local_path, open_source
 
 SOURCE = "source_id"  # tag of a run, logged model or version: its id in the record it came from
 STATE, INCOMPLETE, COMPLETE = "push", "incomplete", "complete"  # tag of a run
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # seconds; for the first call
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # seconds
 MOST = {"metrics": 1000, "params": 100, "tags": 100}  # that MLflow takes in one call
 HERE = ("localhost", "127.0.0.1", "::1")
 
 
+@contextmanager
+def hurried() -> Iterator[None]:
+    """MLflow gives up within seconds where no server answers, and not in minutes; what the user has set stays."""
+    new = {name: value for name, value in PATIENCE.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
 def server_client(uri: str) -> MlflowClient:
     """A client of the server at `uri`. Raises ValueError within seconds where none answers or lets us in."""
-    before = {name: os.environ.get(name) for name in PATIENCE}
-    os.environ.update({name: value for name, value in PATIENCE.items() if before[name] is None})
     try:
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
+        with hurried():
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
     except (MlflowException, RequestException, ValueError) as error:
         reason = str(error).splitlines()[0][:300]
         raise ValueError(
             f"{uri} does not answer as an MLflow server: {reason}\nIs it running, and is the address right?"
         ) from error
-    finally:
-        for name in [name for name, value in before.items() if value is None]:
-            os.environ.pop(name, None)
     return client
 
 
