@@ -9,8 +9,9 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,8 @@ from helpers.files import IMAGE_SUFFIXES, DataError, zip_names
 from helpers.output import say, sentence
 
 INPUT = Path("/kaggle/input")
-REQUIREMENTS = PROJECT / "requirements-kaggle.txt"  # what the image lacks, each with its version
+REQUIREMENTS = PROJECT / "requirements-kaggle.txt"  # what the image lacks, each with its version and hashes
+HASH = "--hash=sha256:"
 WHEELS = "captcha-ocr-offline-wheels"  # the data set of their wheels that the build makes
 SHOWN = ("torch", "torchvision", "pytorch-lightning", "albumentations", "numpy", "pillow")  # packages of the image
 HOW_TO_CHOOSE = "CAPTCHA_DATA or Config(data=...) names another"
@@ -36,10 +38,26 @@ def prepare() -> None:
         print(sentence(summary()))
 
 
+def pins() -> dict[str, set[str]]:
+    """{`name==version`: the SHA-256 of each of its files that may be installed}, of requirements-kaggle.txt."""
+    text = REQUIREMENTS.read_text(encoding="utf-8").replace("\\\n", " ")
+    words = [line.partition("#")[0].split() for line in text.splitlines()]
+    return {line: {word.removeprefix(HASH) for word in hashes} for line, *hashes in filter(None, words)}
+
+
 def requirements() -> list[str]:
-    """The lines of requirements-kaggle.txt, `name==version` each."""
-    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
+    """The packages of requirements-kaggle.txt, `name==version` each."""
+    return list(pins())
+
+
+@contextmanager
+def exactly(lines: Sequence[str]) -> Iterator[list[str]]:
+    """pip's arguments for these packages of requirements-kaggle.txt: their files by hash, nothing that they need besides."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "requirements.txt")
+        wanted = [" ".join([line, *(HASH + sha256 for sha256 in sorted(pins()[line]))]) for line in lines]
+        file.write_text("\n".join(wanted), encoding="utf-8")
+        yield ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(file)]
 
 
 def missing_packages() -> list[str]:
@@ -70,8 +88,9 @@ def install(lines: Sequence[str]) -> None:
     before, folders = installed(), attached_wheels()
     sources = [["--no-index", *(f"--find-links={folder}" for folder in folders)]] if folders else []
     for source in [*sources, ["--retries=1"]]:
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"]
-        done = subprocess.run([*command, *source, *lines], capture_output=True, text=True)
+        command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", *source]
+        with exactly(lines) as files:
+            done = subprocess.run([*command, *files], capture_output=True, text=True)
         if not done.returncode:
             break
     else:
@@ -102,10 +121,10 @@ def needed_by(lines: Sequence[str]) -> set[str]:
 
 def summary() -> str:
     """Versions, GPU and data, a line each."""
-    there, pins = installed(), dict(line.split("==") for line in requirements())
-    names = [*SHOWN, *map(normal, pins)]
+    there, tested = installed(), dict(line.split("==") for line in requirements())
+    names = [*SHOWN, *map(normal, tested)]
     lines = [f"Python {platform.python_version()}, " + ", ".join(f"{name} {there.get(name)}" for name in names)]
-    for name, version in pins.items():
+    for name, version in tested.items():
         if there.get(normal(name)) != version:
             lines.append(f"{name} {there.get(normal(name))} came with the image and stays; tested is {version}")
     lines.append(f"GPU: {gpus() or 'none; the notebook settings offer one as accelerator'}")

@@ -11,11 +11,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from helpers.config import PROJECT
-from helpers.kaggle import REQUIREMENTS, WHEELS, requirements
+from helpers.kaggle import REQUIREMENTS, WHEELS, exactly, pins
 from helpers.output import sentence
 
 TRAINING = ("train_ctc", "train_resnet18")
@@ -122,11 +123,11 @@ def kernel_metadata(name: str, owner: str, data: Sequence[str], offline: bool) -
 
 def fetch_wheels(folder: Path) -> None:
     """The wheels of requirements-kaggle.txt for the Pythons of Kaggle; fetches those that are not there, removes others."""
-    wanted = {(line, python) for line in requirements() for python in PYTHONS}
+    wanted = {(line, python) for line in pins() for python in PYTHONS}
     there = {(line, python): _wheel(folder, line, python) for line, python in wanted}
     with tempfile.TemporaryDirectory() as fetched:
         for python in PYTHONS:
-            if lines := [line for line in requirements() if not there[line, python]]:
+            if lines := [line for line in pins() if not there[line, python]]:
                 _download(Path(fetched), lines, python)
         folder.mkdir(parents=True, exist_ok=True)
         for wheel in Path(fetched).iterdir():
@@ -137,19 +138,19 @@ def fetch_wheels(folder: Path) -> None:
 
 
 def _wheel(folder: Path, line: str, python: str) -> Path | None:
-    """The wheel in a folder that fits a requirement and a Python."""
+    """The wheel in a folder that fits a requirement, its hashes and a Python."""
     package, version = line.split("==")
     pattern = f"{re.sub(r'[-_.]+', '[-_.]', package)}-{re.escape(version)}-.*"
     pattern += rf"(py3-none-any|cp{python}-cp{python}-.*|cp3\d+-abi3-.*)\.whl"
-    return next(
-        (path for path in sorted(folder.glob("*.whl")) if re.fullmatch(pattern, path.name, re.IGNORECASE)), None
-    )
+    found = (path for path in sorted(folder.glob("*.whl")) if re.fullmatch(pattern, path.name, re.IGNORECASE))
+    return next((path for path in found if sha256(path.read_bytes()).hexdigest() in pins()[line]), None)
 
 
-def _download(folder: Path, lines: Iterable[str], python: str) -> None:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+def _download(folder: Path, lines: Sequence[str], python: str) -> None:
+    command = [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder)]
     command += ["--python-version", python, "--implementation", "cp", *(f"--platform={name}" for name in PLATFORMS)]
-    done = subprocess.run([*command, *lines], capture_output=True, text=True)
+    with exactly(lines) as files:
+        done = subprocess.run([*command, *files], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(
             f"cannot fetch wheels of {', '.join(lines)} (--no-wheels builds without):\n{done.stderr[-1000:]}"

@@ -7,6 +7,7 @@ neither the project nor its training packages. `Service` is what answers.
 """
 
 import base64
+import logging
 import shutil
 import sys
 import tempfile
@@ -26,16 +27,17 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import FLAVOR_NAME, PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
+from helpers.gate import gate_connections
 from helpers.pictures import BEGINNING
 from helpers.reader import DESCRIPTION, WEIGHTS, Reader
 
 HELPERS = Path(__file__).parent
-READING = ("__init__", "beam", "codec", "config", "files", "model", "networks", "output", "pictures", "reader")
+READING = ("__init__", "beam", "codec", "config", "files", "gate", "model", "networks", "output", "pictures", "reader")
 READING += ("recipes", "samples", "serving", "spelling", "view")  # the modules that travel
 REQUIRED = ["torch>=2.10", "torchvision>=0.25", "mlflow==3.17.2", "pillow>=11.3", "simplejpeg>=1.8", "tqdm>=4.66"]
 AT_ONCE = 2  # requests that are read; a picture of MAX_PIXELS takes 300 MB while it is decoded
 # what MLflow raises beside its own, for odd requests
-MISREAD = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+MISREAD = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
 SERVER = "mlflow.pyfunc.scoring_server"
 FORM = 'a JSON object such as {"dataframe_records": [{"image": "BASE64 OF A PICTURE FILE"}]}'
 MODEL_CODE = """from mlflow.models import set_model
@@ -77,6 +79,7 @@ class Service(PythonModel):
         self.turn = threading.Semaphore(AT_ONCE)
         if f"{SERVER}.app" in sys.modules:
             answer_in_sentences(sys.modules[SERVER])
+            gate_connections()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None
@@ -114,8 +117,10 @@ def answer_in_sentences(server: ModuleType) -> None:
     """Has MLflow's scoring server say what was wrong with a request in one sentence, status 400.
 
     By itself it repeats the whole request, adds its stack trace where the request is CSV or Parquet, and answers 500
-    where the content type is missing or the JSON has another shape than it thinks of (MLflow 3.17).
+    where the content type is missing or the JSON has another shape than it thinks of (MLflow 3.17). The log gets the
+    kind of the error and where it was raised, nothing of the request.
     """
+    logging.getLogger("mlflow.models.utils").setLevel(logging.ERROR)  # its warnings repeat the names of columns
     plain = server.invocations
 
     def invocations(data: bytes, content_type: str | None, *model: Any) -> object:  # noqa: ANN401
@@ -124,7 +129,10 @@ def answer_in_sentences(server: ModuleType) -> None:
         except Refusal:
             raise
         except (MlflowException, *MISREAD) as error:
-            traceback.print_exception(error)  # into the log, which alone may show it
+            where = traceback.extract_tb(error.__traceback__)[-1]  # what it says would quote the request
+            print(
+                f"a request cannot be read: {type(error).__name__} at {where.filename}:{where.lineno}", file=sys.stderr
+            )
             raise Refusal(f"the request cannot be read: send {FORM}") from error
 
     server.invocations = invocations

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from helpers.config import PROJECT
-from helpers.kaggle import REQUIREMENTS, WHEELS, normal, requirements
+from helpers.kaggle import WHEELS, normal, requirements
 from helpers.kaggle_build import NOTEBOOKS, TRAINING, build
 from helpers.synthetic import make_captchas
 
@@ -117,8 +117,8 @@ class Image:
         self.pip("uninstall", "-qq", "-y", *(line.partition("==")[0] for line in requirements()))
 
     def resolve(self) -> list[str]:
-        """What pip would install to have the image's packages, at their versions, and requirements-kaggle.txt."""
-        report = self.pip("install", "--dry-run", "-qq", "--report", "-", "-r", IMAGE, "-r", REQUIREMENTS)
+        """What pip would install to have the image's packages, at their versions, and those of requirements-kaggle.txt."""
+        report = self.pip("install", "--dry-run", "-qq", "--report", "-", "-r", IMAGE, *requirements())
         return [
             f"{normal(item['metadata']['name'])}=={item['metadata']['version']}"
             for item in json.loads(report)["install"]
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         image = Image(options.environment or folder / "environment")
         print(f"environment: {time.perf_counter() - started:.0f} s")
         if options.resolve:
-            print(f"pip install --dry-run -r {IMAGE.relative_to(PROJECT)} -r {REQUIREMENTS.name}")
+            print(f"pip install --dry-run -r {IMAGE.relative_to(PROJECT)}", *requirements())
             would, there = image.resolve(), image.versions()
             changed = [line for line in would if line.split("==")[0] in there]
             print("would install", ", ".join(would))

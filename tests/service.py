@@ -29,6 +29,7 @@ DECLARED = 10_000  # pixels, of each side
 class Service(NamedTuple):
     address: str
     process: subprocess.Popen
+    log: Path
 
     def ask(self, body: bytes, content_type: str | None = JSON) -> tuple[int, str]:
         """(HTTP status, answer)."""
@@ -67,7 +68,7 @@ def served(model: str | Path, folder: Path, **environment: str) -> Iterator[Serv
         settings = {"cwd": folder, "env": alone(**environment), "stdout": log, "stderr": log}
         process = subprocess.Popen(command, start_new_session=True, **settings)
         try:
-            wait(service := Service(f"http://{HOST}:{port}", process), folder / "service.log")
+            wait(service := Service(f"http://{HOST}:{port}", process, folder / "service.log"))
             yield service
         finally:
             end(process)
@@ -90,13 +91,13 @@ def alone(**environment: str) -> dict[str, str]:
     return kept | {"PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"} | environment
 
 
-def wait(service: Service, log: Path) -> None:
+def wait(service: Service) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and service.process.poll() is None:
         with suppress(OSError), urllib.request.urlopen(f"{service.address}/health", timeout=5):
             return
         time.sleep(0.2)
-    raise TimeoutError(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+    raise TimeoutError(service.log.read_text(encoding="utf-8", errors="replace")[-3000:])
 
 
 def records(*contents: bytes) -> bytes:

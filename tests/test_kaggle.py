@@ -3,9 +3,12 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +190,31 @@ def test_pins_are_exact_and_those_of_the_other_requirements() -> None:
     assert PINS["captcha"] == at_home["captcha"]
 
 
+def test_each_pin_names_the_files_that_may_be_installed() -> None:
+    for line, hashes in kaggle.pins().items():
+        assert len(hashes) in (1, len(kaggle_build.PYTHONS) + 1) and line.count("==") == 1  # one wheel, or one a Python
+        assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in hashes)
+
+
+def test_pip_takes_no_file_of_another_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel of the right name and version, in an attached folder; the index is out of reach."""
+    with zipfile.ZipFile(tmp_path / "captcha-0.7.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("captcha-0.7.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: captcha\nVersion: 0.7.1\n")
+        wheel.writestr(
+            "captcha-0.7.1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr("captcha-0.7.1.dist-info/RECORD", "")
+    content = sha256((tmp_path / "captcha-0.7.1-py3-none-any.whl").read_bytes()).hexdigest()
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", f"--find-links={tmp_path}"]
+    command += ["--ignore-installed", "--dry-run", "--disable-pip-version-check"]
+    for hashes, taken in ((kaggle.pins()["captcha==0.7.1"], False), ({content}, True)):
+        monkeypatch.setattr(kaggle, "pins", lambda hashes=hashes: {"captcha==0.7.1": hashes})
+        with kaggle.exactly(["captcha==0.7.1"]) as files:
+            done = subprocess.run([*command, *files], capture_output=True, text=True)
+        assert (done.returncode == 0) == taken, done.stderr
+        assert taken or "DO NOT MATCH THE HASHES" in done.stderr
+
+
 def test_the_image_and_the_pins_hold_all_that_the_notebooks_import() -> None:
     lines = (PROJECT / "tests" / "kaggle-image.txt").read_text(encoding="utf-8").splitlines()
     image = {normal(line.split("==")[0]) for line in lines if line and not line.startswith("#")}
@@ -220,10 +248,12 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
     def run(command: list[str], **_: object) -> SimpleNamespace:
         state.asked.append(command)
-        assert "--no-deps" in command
+        assert "--no-deps" in command and "--require-hashes" in command
         if ("wheels" if "--no-index" in command else "index") not in state.sources:
             return SimpleNamespace(returncode=1, stderr="no such package")
-        state.there |= dict(word.split("==") for word in command if "==" in word) | state.spoil
+        wanted = Path(command[command.index("-r") + 1]).read_text().splitlines()
+        assert all(line.split()[1:] for line in wanted)  # each with hashes
+        state.there |= dict(line.split()[0].split("==") for line in wanted) | state.spoil
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(kaggle.subprocess, "run", run)
@@ -461,7 +491,8 @@ def wheels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
             (folder / f"{line.replace('==', '-').replace('Some-', 'Some_')}-{tag}.whl").write_bytes(b"wheel")
 
     monkeypatch.setattr(kaggle_build, "_download", download)
-    monkeypatch.setattr(kaggle_build, "requirements", lambda: ["Some-captcha==0.7.1", "rapidfuzz==3.14.6"])
+    hashes = {sha256(b"wheel").hexdigest()}
+    monkeypatch.setattr(kaggle_build, "pins", lambda: {"Some-captcha==0.7.1": hashes, "rapidfuzz==3.14.6": hashes})
     return asked
 
 
@@ -476,7 +507,7 @@ def test_wheels_are_fetched_once_and_others_removed(
     count = len(wheels)
     fetch_wheels(tmp_path)
     assert len(wheels) == count  # needs no network
-    (tmp_path / pythons[0]).unlink()
+    (tmp_path / pythons[0]).write_bytes(b"another wheel of this name")
     fetch_wheels(tmp_path)
     assert wheels[count:] == [(kaggle_build.PYTHONS[0], ["rapidfuzz==3.14.6"])]
     assert sorted(path.name for path in tmp_path.iterdir()) == names

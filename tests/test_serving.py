@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +22,9 @@ from helpers.serving import READING, REQUIRED, SIGNATURE, Service, make_servable
 from helpers.tracking import TrackedRun, record_folder, tracking_uri
 from mlruns_tools.fixed_paths import fix_paths
 from tests import service
+from tests.conftest import CHAMPION_URI
 from tests.record import blank_record, client_of
 
-CHAMPION_URI = f"models:/{NAME}@{CHAMPION}"
 MALFORMED = service.malformed()
 LOADING = """
 import base64, json, os, sys
@@ -40,15 +39,6 @@ for record, uri in json.loads(sys.argv[2]):
     where = sys.modules["helpers"].__file__
     print(json.dumps([table.to_dict("records"), sorted(name or "__init__" for name in names), where]))
 """
-
-
-@pytest.fixture(scope="module")
-def served(journey, tmp_path_factory) -> Iterator[service.Service]:
-    """The champion of the record, served as README says it."""
-    record = tracking_uri(record_folder(journey[0]))
-    folder = tmp_path_factory.mktemp("served")
-    with service.served(CHAMPION_URI, folder, MLFLOW_TRACKING_URI=record) as running:
-        yield running
 
 
 def pictures(journey) -> list[Path]:
