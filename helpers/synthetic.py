@@ -23,6 +23,7 @@ from helpers.config import SYNTHETIC
 from helpers.output import say, sentence
 from helpers.pictures import progress_bar, read_bytes
 from helpers.styles import STYLES, fonts_for
+from mlruns_tools.fixed_paths import place, sync_all
 
 CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # digits and capitals without the look-alikes 0 O and 1 I
 MARKER = "synthetic.json"  # written last: with it the folder is complete
@@ -124,7 +125,8 @@ def make_captchas(
     folder.mkdir(parents=True, exist_ok=True)
     if not _complete(folder, texts, _marker(spec)):
         _write_missing(folder, texts, spec, workers)
-        _write(folder / MARKER, _marker(spec).encode())
+        sync_all(folder)  # the pictures are on the disk before the marker says so
+        place(folder / MARKER, [_marker(spec).encode()])
     return folder
 
 

@@ -1,10 +1,11 @@
 """Trainings killed (SIGKILL) at random moments, each started again until it ends: what then stands in the record.
 
-    python -m tests.benchmarks.killing_training --count 10
+    python -m tests.benchmarks.killing_training --count 10 [--two]
 
 A training on a few synthetic captchas is run once without interruption. Then it is begun in a new folder, killed after a
 random part of the time that takes, or as soon after it as a checkpoint or the zip is half-written, begun again, and so on;
 the last start is left alone. Shown is what has to agree: one run, each epoch once, the values of the uninterrupted one.
+With --two each start is of two trainings at once: of them one has to train, and one to be refused by a sentence.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -35,7 +37,7 @@ pack_record(config)
 METRICS = ("train_loss", "val_loss", "val_cer", "test_exact", "test_cer")
 
 
-def start(work: Path, epochs: int) -> subprocess.Popen:
+def start(work: Path, epochs: int, said: int = subprocess.DEVNULL) -> subprocess.Popen:
     settings = {
         "WORK": work,
         "RECIPE": "conv_ctc",
@@ -44,7 +46,18 @@ def start(work: Path, epochs: int) -> subprocess.Popen:
     settings |= {"EPOCHS": epochs, "DEVICE": "cpu"}
     environment = os.environ | {f"CAPTCHA_{name}": str(value) for name, value in settings.items()}
     environment["OMP_NUM_THREADS"] = "1"
-    return subprocess.Popen([sys.executable, "-c", CODE], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-c", CODE], cwd=PROJECT, env=environment, stdout=silent, stderr=said)
+
+
+def start_two(work: Path, epochs: int) -> tuple[subprocess.Popen, str]:
+    """(the training that has the work folder, what the other one said when it was refused)."""
+    both = [start(work, epochs, subprocess.PIPE) for _ in range(2)]
+    while all(each.poll() is None for each in both):
+        time.sleep(0.01)
+    (ended,) = [each for each in both if each.poll() is not None][:1]
+    (other,) = [each for each in both if each is not ended]
+    return other, ended.stderr.read().decode().strip().splitlines()[-1:][0]
 
 
 def wait_for_part(process: subprocess.Popen, work: Path) -> str:
@@ -70,8 +83,20 @@ def main() -> None:
     options.add_argument("--count", type=int, default=10, help="kills")
     options.add_argument("--epochs", type=int, default=6)
     options.add_argument("--seed", type=int, default=0, help="of the moments")
+    options.add_argument("--two", action="store_true", help="start two trainings at once, each time")
     given = options.parse_args()
     draw, rows, kills, round_ = random.Random(given.seed), [], 0, 0
+    refused = Counter()  # {whether a second training was refused as it should: how often}
+
+    share = (0.02, 0.4) if given.two else (0.1, 1)  # of two the first has begun when the second is refused
+
+    def begin(work: Path) -> subprocess.Popen:
+        if not given.two:
+            return start(work, given.epochs)
+        process, said = start_two(work, given.epochs)
+        refused[f"trains in {work} already" in said or said] += 1
+        return process
+
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
         assert start(Path(folder) / "whole", given.epochs).wait() == 0
@@ -81,7 +106,7 @@ def main() -> None:
         while kills < given.count:
             work, moments, round_ = Path(folder) / str(round_), [], round_ + 1
             for _ in range(draw.randint(1, 3)):
-                process, moment = start(work, given.epochs), draw.uniform(0.1, 1) * seconds
+                process, moment = begin(work), draw.uniform(*share) * seconds
                 try:
                     process.wait(moment)
                     break  # it had ended before
@@ -93,7 +118,7 @@ def main() -> None:
                     if (work / "mlruns.zip").exists() and not (work / STATE).exists():
                         break  # only the zip was cut short: the training is done
             else:
-                assert start(work, given.epochs).wait() == 0
+                assert begin(work).wait() == 0
             kills += len(moments)
             statuses, found = record(work)
             killed = ", ".join(moments)
@@ -101,6 +126,9 @@ def main() -> None:
             rows.append((killed, ", ".join(statuses), "yes" if steps else "NO", "yes" if found == expected else "NO"))
             print(*rows[-1], sep="  ", flush=True)
     print(f"\n{kills} kills; uninterrupted: {seconds:.0f} s")
+    if given.two:
+        print(f"of {sum(refused.values())} second trainings {refused[True]} were refused by a sentence")
+        print(*(said for said in refused if said is not True), sep="\n")
     table(
         ("killed after (share of that), or while writing", "runs", "each epoch once", "values as uninterrupted"), rows
     )
