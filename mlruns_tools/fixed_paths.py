@@ -876,20 +876,21 @@ def _fields(text: str) -> dict[str, tuple[int, int, str]]:
     Raises _Broken for what is no YAML, ValueError for another form, which is not guessed at.
     """
     found: dict[str, list[int]] = {}
-    last, place = "", text.startswith("\ufeff")
+    last, begun, place = "", "", text.startswith("\ufeff")  # the last key, and how its value begins
     for line in text[place:].splitlines(keepends=True):
         key = KEY.match(line)
         if key and key[1] not in found:
             last = key[1]
             found[last] = [place + key.end(), place + len(line)]
+            begun = line[key.end() :].strip()[:2]
         else:
-            value = text[found[last][0] : found[last][1]].strip() if last else ""
-            listed = line[:2] == "- " and value[:2] in ("", "- ")
+            listed = line[:2] == "- " and begun in ("", "- ")
             if not last or (line.strip() and line[0] != " " and not listed):
                 other = line[0] in "#%&*!|>'\"?{[@`-\t" or re.search(r":(\s|$)", line)
                 broken = re.match(r"<{7}|={7}|>{7}", line) or not other
                 raise (_Broken if broken else ValueError)(f"its line {line.strip()[:60]!r} is none that MLflow writes")
             found[last][1] = place + len(line)
+            begun = begun or line.strip()[:2]
         place += len(line)
     if odd := CONTROL.search(text):
         raise (_Broken if odd[0] < " " and odd[0] != "\r" else ValueError)(f"it holds the control character {odd[0]!r}")
@@ -902,7 +903,16 @@ def _scalar(text: str) -> str:
     raw = text.strip(" \t\r\n")
 
     def fold(text: str) -> str:
-        return re.sub(r"[ \t]*\r?\n((?:[ \t]*\r?\n)*)[ \t]*", lambda m: "\n" * m[1].count("\n") or " ", text)
+        first, *more = re.split(r"\r?\n", text)
+        if not more:
+            return text
+        folded, blank = [first.rstrip(" \t")], 0
+        for number, line in enumerate(more, 1):
+            line = line.lstrip(" \t") if number == len(more) else line.strip(" \t")
+            if line or number == len(more):
+                folded += ["\n" * blank or " ", line]
+            blank = 0 if line else blank + 1
+        return "".join(folded)
 
     def letter(match: re.Match[str]) -> str:
         code = match[0][1:]

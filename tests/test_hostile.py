@@ -3,10 +3,13 @@
 import os
 import sqlite3
 import sys
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mlruns_tools import fixed_paths
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
@@ -98,3 +101,47 @@ def test_whatever_is_generated_is_survived(tmp_path: Path) -> None:
     assert len(found) == 11 and not [each.fault for outcomes in found.values() for each in outcomes if each.fault]
     statuses = {name: {each.status for each in outcomes} for name, outcomes in found.items()}
     assert statuses["zip: work files"] == {0} and statuses["zip: bombs"] >= {2}
+
+
+HEADS = [
+    "",
+    "a: ",
+    "a: '",
+    'a: "',
+    "a: x",
+    "a:\n",
+    "a:\n- ",
+    "file://",
+    "/x",
+    "C:\\",
+    "CREATE TABLE t (x",
+    "CREATE TABLE t (x DEFAULT '",
+]
+UNITS = st.sampled_from(" \t\n'\"\\-:x1/") | st.text(
+    alphabet=" \t\n\r'\"\\-:#x1(){}[]&*!|>%@`,?/._~=", min_size=1, max_size=3
+)
+ENDS = st.text(alphabet=" \n'\"\\-:#x1/", max_size=3)
+READERS = {
+    "meta.yaml": fixed_paths._fields,
+    "schema": fixed_paths._odd,
+    "location": fixed_paths._steps,
+    "location's kind": fixed_paths._is_remote,
+    "value to write": fixed_paths._quoted,
+    "metric": lambda text: fixed_paths._are_values(text.encode()),
+    "name": fixed_paths.shown,
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@settings(max_examples=60, deadline=3_000, suppress_health_check=[*HealthCheck], derandomize=True)
+@given(head=st.sampled_from(HEADS), unit=UNITS, end=ENDS)
+def test_no_text_takes_long(read: Callable[[str], object], head: str, unit: str, end: str) -> None:
+    """A few characters 100,000 times: what backtracks, or is quadratic, takes minutes."""
+    with suppress(ValueError, fixed_paths._Broken):
+        read(head + unit * 100_000 + end)
+
+
+def test_blanks_within_a_quoted_text_are_folded_in_time() -> None:
+    """Once this took 160 seconds."""
+    for text in ("'x{}y\n  z'", '"x{}y\n  z"'):
+        assert fixed_paths._scalar(text.format(" " * 100_000)) == f"x{' ' * 100_000}y z"
