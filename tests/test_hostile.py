@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlruns_tools import fixed_paths
@@ -120,7 +120,7 @@ HEADS = [
 UNITS = st.sampled_from(" \t\n'\"\\-:x1/") | st.text(
     alphabet=" \t\n\r'\"\\-:#x1(){}[]&*!|>%@`,?/._~=", min_size=1, max_size=3
 )
-ENDS = st.text(alphabet=" \n'\"\\-:#x1/", max_size=3)
+ENDS = st.sampled_from(["", "'", '"', "x'", 'x"', "\n", "\n z'", "x)"]) | st.text(alphabet=" \n'\"\\-:#x1/", max_size=3)
 READERS = {
     "meta.yaml": fixed_paths._fields,
     "schema": fixed_paths._odd,
@@ -133,12 +133,13 @@ READERS = {
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-@settings(max_examples=60, deadline=3_000, suppress_health_check=[*HealthCheck], derandomize=True)
+@settings(max_examples=300, deadline=2_000, suppress_health_check=[*HealthCheck], derandomize=True)
 @given(head=st.sampled_from(HEADS), unit=UNITS, end=ENDS)
+@example(head="a: 'x", unit=" ", end="y'\n")
 def test_no_text_takes_long(read: Callable[[str], object], head: str, unit: str, end: str) -> None:
-    """A few characters 100,000 times: what backtracks, or is quadratic, takes minutes."""
+    """A few characters 20,000 times: what backtracks, or is quadratic, takes minutes."""
     with suppress(ValueError, fixed_paths._Broken):
-        read(head + unit * 100_000 + end)
+        read(head + unit * 20_000 + end)
 
 
 def test_blanks_within_a_quoted_text_are_folded_in_time() -> None:
