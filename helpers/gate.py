@@ -95,16 +95,20 @@ def allowed_hosts(given: str, server: tuple[str, int | None] | None) -> set[str]
 
 
 def gate_connections() -> None:
-    """Puts a gate before each of uvicorn's connections of this process, with whichever of its protocols it takes by default."""
+    """Puts a gate before each of uvicorn's connections in this process, h11's and httptools', whichever it speaks."""
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    plain = AutoHTTPProtocol.connection_made
+    for protocol in {AutoHTTPProtocol, H11Protocol}:
+        protocol.connection_made = _gated(protocol.connection_made)
 
+
+def _gated(plain: Callable) -> Callable:
     def connection_made(self: asyncio.Protocol, transport: asyncio.Transport) -> None:
         plain(self, transport)
         self.app = Gate(self.app, allowed_hosts(self.config.host, self.server), transport)
 
-    AutoHTTPProtocol.connection_made = connection_made
+    return connection_made
 
 
 def _named() -> set[str]:
