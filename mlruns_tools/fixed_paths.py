@@ -1344,7 +1344,9 @@ def _sort(entries: list[_Entry], places: _Map, portable: bool, report: Report) -
             report.right[entry.kind] += 1
             if entry.kind == "runs":
                 elsewhere.add(os.path.dirname(entry.location.partition(entry.name)[0].rstrip("/\\")))
-        elif entry.kind == "experiments" and (entry.store, entry.name) not in used:
+        elif (
+            entry.kind == "experiments" and (entry.store, entry.name) not in used and len(entry.location) <= MOST_WAY[0]
+        ):
             report.notes.append(f"{what} is elsewhere; it holds no run, and is left as it is")
         else:
             report.outside.append(what)
