@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
 from helpers.kaggle import INPUT, files_of, mounts
 from mlruns_tools.fixed_paths import Refused, place
+from mlruns_tools.guard import Guarded
 from mlruns_tools.merge import locked, merge
 
 STATE = "checkpoints/training.json"
@@ -152,7 +152,7 @@ def _unpacked(archive: Path) -> Path | None:
     with zipfile.ZipFile(archive) as members:
         if STATE not in members.namelist():
             return None
-        folder = Path(tempfile.mkdtemp(prefix="captcha-ocr-output-"))
+        folder = Guarded().folder
         for name in members.namelist():
             if name in wanted or name == "mlruns.zip":
                 members.extract(name, folder)

@@ -12,7 +12,6 @@ import re
 import signal
 import sqlite3
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -35,6 +34,7 @@ from helpers.registry import register
 from mlruns_tools.dashboard import quieten
 from mlruns_tools.dashboard import store_uri as tracking_uri
 from mlruns_tools.fixed_paths import DATABASE, Refused, quoted, write_marker
+from mlruns_tools.guard import Guarded
 from mlruns_tools.pack import pack
 from mlruns_tools.push import link_to, open_experiment, server_client
 
@@ -274,6 +274,6 @@ def finished_runs(config: Config, metric: str = "val_exact") -> list[Run]:
 def download_model(uri: str, config: Config) -> str:
     """The local folder of a `runs:/<run id>/model` URI of the record. Raises FileNotFoundError where there is none."""
     try:
-        return download_artifacts(uri, tracking_uri=record_uri(config), dst_path=tempfile.mkdtemp())
+        return download_artifacts(uri, tracking_uri=record_uri(config), dst_path=str(Guarded().folder))
     except (Refused, MlflowException) as error:
         raise FileNotFoundError(f"there is no {uri}: {error}") from error

@@ -21,14 +21,21 @@ PATIENCE = 10  # seconds that the command has to end by itself
 
 
 class Guarded:
-    """A temporary folder, and a command that runs in it; a context manager that ends both."""
+    """A temporary folder, and a command that runs in it; both end with this process, or before, as a context manager.
+
+    Raises OSError where no folder can be made.
+    """
 
     def __init__(self, *command: object, env: Mapping[str, str] | None = None) -> None:
         words = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *map(str, command)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._guard = subprocess.Popen(words, env=env, **pipes, **_own_group())
-        self.folder = Path(os.fsdecode(self._guard.stdout.readline().rstrip(b"\r\n")))
         atexit.register(self.close)
+        made = os.fsdecode(self._guard.stdout.readline().rstrip(b"\r\n"))
+        if not made:
+            self.close()
+            raise OSError(f"no temporary folder can be made in {tempfile.gettempdir()}")
+        self.folder = Path(made)
 
     @property
     def status(self) -> int | None:

@@ -41,6 +41,12 @@ def test_a_folder_alone() -> None:
     assert not guarded.folder.exists()
 
 
+def test_where_no_folder_can_be_made_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlruns_tools.guard.sys.executable", "false")  # a guard that ends at once
+    with pytest.raises(OSError, match="no temporary folder can be made in"):
+        Guarded()
+
+
 def test_a_child_that_holds_the_pipe_keeps_nothing_alive(tmp_path: Path) -> None:
     """As one that was forked, and not a program of its own."""
     code = (
