@@ -52,7 +52,7 @@ class Guarded:
     def wait(self) -> int:
         """Until the command has ended; its exit status."""
         self._guard.stdout.read()
-        return self.status
+        return self._guard.wait() if self.status is None else self.status
 
     def close(self) -> None:
         """End the command and remove the folder; a second call does nothing."""
@@ -70,7 +70,7 @@ class Guarded:
 
 
 def _own_group() -> dict[str, object]:
-    """For Popen: what is typed at the terminal, or its end, reaches the guard and not the command."""
+    """For Popen: a group of its own, which neither Ctrl-C at the terminal nor the terminal's end reaches."""
     return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
 
 
@@ -118,6 +118,7 @@ def main() -> None:
     threading.Thread(target=_watch, args=(int(sys.argv[1]), over), daemon=True).start()
     folder = Path(tempfile.mkdtemp(prefix="mlruns-tools-"))
     try:
+        (folder / LOG).touch()
         with contextlib.suppress(OSError):  # who asked may be gone
             os.write(1, os.fsencode(folder) + b"\n")
         if command := sys.argv[2:]:
