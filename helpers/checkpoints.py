@@ -2,8 +2,9 @@
 
 import os
 import pickle
+import zlib
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import pytorch_lightning as pl
 import torch
@@ -11,12 +12,12 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
 from helpers.output import cause
-from mlruns_tools.fixed_paths import made_whole, sync
+from mlruns_tools.fixed_paths import Refused, at_once, made_whole, sync
 
 LAST, BEST = "last.ckpt", "best.ckpt"  # in the folder `checkpoints` of the work folder
 OWNER = "session"  # key of a checkpoint: the id of its training
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError, pickle.UnpicklingError)
-UNREADABLE += (BadZipFile, MemoryError)
+UNREADABLE += (BadZipFile, zlib.error, MemoryError, Refused)
 
 
 class Diverged(ValueError):
@@ -91,18 +92,23 @@ def copy(source: Path, target: Path) -> None:
         part.write_bytes(source.read_bytes())
 
 
+def set_aside(path: Path) -> Path:
+    """The new name of a file that cannot be used and is not ours to remove."""
+    aside = next(p for n in range(1, 10**6) if not os.path.lexists(p := path.with_name(f"{path.name}.aside{n}")))
+    os.replace(path, aside)
+    return aside
+
+
 def ready(folder: Path, module: nn.Module, owner: str) -> Path | None:
     """The checkpoint to go on from, made `last.ckpt`; None where there is none. What cannot be gone on with is set aside.
 
-    That is what is no checkpoint, or cut short, or of another training than `owner`, or of another network. For a
+    That is what is no checkpoint, or damaged, or of another training than `owner`, or of another network. For a
     `last.ckpt` that is lost the best one stands in, and the other way round.
     """
     faults = {name: _fault(folder / name, module, owner) for name in (LAST, BEST) if (folder / name).exists()}
     for name, fault in faults.items():
         if fault:
-            aside = next(p for n in range(1, 10**6) if not os.path.lexists(p := folder / f"{name}.aside{n}"))
-            os.replace(folder / name, aside)
-            print(f"{folder / name} {fault}: it is {aside.name} now", flush=True)
+            print(f"{folder / name} {fault}: it is {set_aside(folder / name).name} now", flush=True)
     good = [name for name, fault in faults.items() if not fault]
     if not good:
         if any(faults.values()):
@@ -118,7 +124,7 @@ def ready(folder: Path, module: nn.Module, owner: str) -> Path | None:
 def _fault(path: Path, module: nn.Module, owner: str) -> str:
     """What is wrong with a checkpoint; "" for one to go on from."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = _load(path)
         if found.get(OWNER) != owner:
             return "belongs to another training"
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
@@ -130,3 +136,14 @@ def _fault(path: Path, module: nn.Module, owner: str) -> str:
         return f"lacks {', '.join(missing)}" if missing else ""
     except UNREADABLE as error:
         return f"cannot be read ({cause(error)})"
+
+
+def _load(path: Path) -> dict[str, object]:
+    """A checkpoint as torch writes it: a zip that packs nothing, whose sums torch itself does not look at."""
+    with at_once(path) as file, ZipFile(file) as members:
+        if packed := [info.filename for info in members.infolist() if info.compress_type != ZIP_STORED]:
+            raise ValueError(f"its {packed[0]} is packed, which torch does not do")
+        if damaged := members.testzip():
+            raise ValueError(f"its {damaged} is damaged")
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)

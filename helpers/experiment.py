@@ -1,9 +1,11 @@
 """The whole journey of one training: data in, a tested model folder and one complete MLflow run out."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import __version__ as torch_version
 from helpers import breakdown, confidence_plots, metrics, plots, session
 from helpers.answers import Answers, answers_of
 from helpers.calibration import Bin, Calibration, Point, calibrate, fit_temperature, reliability, risk_coverage
+from helpers.checkpoints import Diverged
 from helpers.config import Config, on_kaggle
 from helpers.data import SPLIT_FILE, SPLIT_LIST, CaptchaData, CaptchaDataset
 from helpers.model import reader_of, save_model
@@ -50,12 +53,22 @@ def train(config: Config, data: CaptchaData, notebook: str | None = None) -> Res
 
     An interrupted training of the same settings and captchas goes on where it was, in the same run. Where several
     processes train, only the first returns; the others end here. Raises Refused where another training has the work
-    folder, Diverged where the loss is no number any more.
+    folder, Diverged where the loss is no number any more; a script prints either as a sentence.
     """
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _say
     if is_helper():
         fit(config, data, resume=session.checkpoint(config))
     with session.alone(config):
         return _train(config, data, notebook)
+
+
+def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For `sys.excepthook`: what the reader can mend needs no traceback."""
+    if issubclass(kind, (Refused, Diverged)):
+        print(f"{kind.__name__}: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def _train(config: Config, data: CaptchaData, notebook: str | None) -> Result:

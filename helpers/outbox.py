@@ -27,6 +27,9 @@ AWAY = (
 )  # codes of a server that does not answer, or whose database does not
 PATIENCE = 60  # seconds that a server which is away has at the end of the training
 PAUSE = 2  # seconds between two attempts then
+SHARE = (
+    0.1  # of the training, at most, that is spent on asking a server that is away: a silent one costs 20 s each time
+)
 
 
 class Outbox:
@@ -37,6 +40,7 @@ class Outbox:
         self.said: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
         self.delivered = 0  # of these
         self.away = False
+        self.again = 0.0  # seconds of the clock, before which it is not asked again
 
     def __getattr__(self, name: str) -> Callable[..., bool]:
         if name not in SAID:
@@ -49,9 +53,12 @@ class Outbox:
         self.said.append((name, given, more))
         return self.deliver()
 
-    def deliver(self) -> bool:
-        """Says what has not been said yet; whether the server has all."""
+    def deliver(self, now: bool = False) -> bool:
+        """Says what has not been said yet, where it is time to or `now`; whether the server has all."""
+        if not now and time.monotonic() < self.again:
+            return False
         while self.delivered < len(self.said):
+            begun = time.monotonic()
             try:
                 with hurried():
                     if self.away:
@@ -65,6 +72,7 @@ class Outbox:
                         f"{self.server} is away ({cause(error)}): the training goes on, and tells it later", flush=True
                     )
                 self.away = True
+                self.again = time.monotonic() + (time.monotonic() - begun) * (1 / SHARE - 1)
                 return False
             if self.away:
                 print(f"{self.server} is back", flush=True)
@@ -75,13 +83,13 @@ class Outbox:
     def wait(self, patience: float = PATIENCE) -> bool:
         """The same, again and again for `patience` seconds."""
         end = time.monotonic() + patience
-        while not (done := self.deliver()) and time.monotonic() < end:
+        while not (done := self.deliver(now=True)) and time.monotonic() < end:
             time.sleep(PAUSE)
         return done
 
     def registered(self, facts: Mapping[str, object]) -> str:
         """As of `TrackedRun`; of a server that is away a sentence."""
-        if not self.deliver():
+        if not self.deliver(now=True):
             return f"the model was not registered: {self.server} is away"
         with hurried():
             return self.run.registered(facts)

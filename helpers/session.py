@@ -6,7 +6,7 @@
 import hashlib
 import json
 import os
-import shutil
+import re
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -14,15 +14,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.checkpoints import BEST, LAST
+from helpers.checkpoints import BEST, LAST, set_aside
 from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
 from helpers.kaggle import INPUT, files_of, mounts
-from mlruns_tools.fixed_paths import Refused, place
+from helpers.output import cause, shown
+from mlruns_tools.fixed_paths import PREFIX, Refused, place, read
 from mlruns_tools.guard import Guarded
 from mlruns_tools.merge import locked, merge
 
 STATE = "checkpoints/training.json"
+PROCESS = "checkpoints/process"  # the id of the process that has the work folder
 FREE = (
     "device",
     "devices",
@@ -49,10 +51,10 @@ class Session:
 @contextmanager
 def alone(config: Config) -> Iterator[None]:
     """The work folder for one training, as long as it lasts or its process lives. Raises Refused where another has it."""
-    config.work.mkdir(parents=True, exist_ok=True)
-    whose = "another process"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        pid = int(json.loads((config.work / STATE).read_text(encoding="utf-8"))["process"])
+    process, whose = config.work / PROCESS, "another process"
+    process.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, ValueError, Refused):
+        pid = int(read(process))
         if os.name != "nt":
             os.kill(pid, 0)  # of one that is gone, OSError
         whose = f"process {pid}"
@@ -61,7 +63,11 @@ def alone(config: Config) -> Iterator[None]:
         f"{whose} trains in {config.work} already. Wait for it or end it, or set CAPTCHA_WORK to another folder for this"
         " training, as in CAPTCHA_WORK=work2",
     ):
-        yield
+        process.write_text(str(os.getpid()))
+        try:
+            yield
+        finally:
+            process.unlink(missing_ok=True)
 
 
 def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Session:
@@ -73,11 +79,19 @@ def begin(config: Config, facts: Mapping[str, object], data: CaptchaData) -> Ses
     folder = config.work / STATE
     found = _find(config, facts) if config.resume == "auto" and not _by_torchrun() else None
     if found is None:
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        folder.parent.mkdir(parents=True)
+        _clear(folder.parent)
         found = {"id": uuid.uuid4().hex, "facts": facts}
-    place(folder, [json.dumps(found | {"process": os.getpid()}, indent=1).encode()])
+    place(folder, [json.dumps(found, indent=1).encode()])
     return Session(found["id"], checkpoint(config), found.get("tested", False))
+
+
+def _clear(folder: Path) -> None:
+    """Room for a new training. What was set aside, and what is none of ours, stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / Path(STATE).name, *(folder / name for name in (LAST, f"{LAST}.part", BEST))):
+        path.unlink(missing_ok=True)
+    for part in folder.glob(f"{PREFIX}*"):  # of a process that was killed
+        part.unlink()
 
 
 def _by_torchrun() -> bool:
@@ -119,13 +133,22 @@ def _key(facts: Mapping[str, object], data: CaptchaData) -> dict[str, str]:
 def _find(config: Config, facts: dict[str, str]) -> dict[str, object] | None:
     for state in (config.work / STATE, *_attached()):
         try:
-            found = json.loads(state.read_text(encoding="utf-8"))
-            theirs = found["facts"]
-        except (OSError, ValueError, KeyError, TypeError):
+            found = _read(state)
+        except FileNotFoundError:
             continue
+        except (OSError, ValueError, RecursionError, Refused) as error:
+            print(f"{state} cannot be read ({cause(error)}): which training it speaks of is not known")
+            if state == config.work / STATE:
+                for path in (state, *(state.with_name(name) for name in (LAST, BEST))):
+                    if os.path.lexists(path):
+                        print(f"{path} is {set_aside(path).name} now")
+            continue
+        theirs = found["facts"]
         if differ := sorted(name for name in facts.keys() | theirs.keys() if facts.get(name) != theirs.get(name)):
             values = ", ".join(f"{name} {theirs.get(name)} there, {facts.get(name)} here" for name in differ)
-            print(f"the unfinished training in {state.parent.parent} is another one ({values[:300]}): beginning anew")
+            print(
+                f"the unfinished training in {state.parent.parent} is another one ({shown(values[:300])}): beginning anew"
+            )
             continue
         if state != config.work / STATE:
             _bring(state.parent.parent, config)
@@ -134,6 +157,15 @@ def _find(config: Config, facts: dict[str, str]) -> dict[str, object] | None:
         )
         return found
     return None
+
+
+def _read(state: Path) -> dict[str, object]:
+    """What a `training.json` says. Raises ValueError for what this file does not write."""
+    found = json.loads(read(state))
+    sound = isinstance(found, dict) and isinstance(found.get("facts"), dict)
+    if not sound or not re.fullmatch("[0-9a-f]{32}", str(found.get("id"))):
+        raise ValueError("it names no training")
+    return found
 
 
 def _attached() -> Iterator[Path]:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 if os.name == "nt":
@@ -58,6 +59,7 @@ from mlruns_tools.transfer import Opened, Transfer, make_empty, open_source
 
 SERVER = re.compile(r"https?://", re.I)
 LOCK = f"{PREFIX}lock"  # the file that Windows locks
+HELD: set[int] = set()  # descriptors of the locks that this process has
 SHOWN = ("runs", "metrics", "logged models", "model versions", "traces", "files")
 
 
@@ -182,6 +184,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """A lock of the operating system's on a folder, which ends with the process. Raises Refused where it is taken."""
     nt = os.name == "nt"  # it locks files alone
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT) if nt else os.open(folder, os.O_RDONLY)
+    HELD.add(handle)
+    _let_go_in_forks()
     try:
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1) if nt else fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,7 +193,16 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             raise Refused(what) from error
         yield
     finally:
-        os.close(handle)
+        if handle in HELD:  # not in a fork
+            HELD.remove(handle)
+            os.close(handle)
+
+
+@cache
+def _let_go_in_forks() -> None:
+    """Has forks, such as a loader's workers, take no part in the locks, which they would keep when their parent is killed."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: [os.close(HELD.pop()) for _ in range(len(HELD))])
 
 
 def _merge(

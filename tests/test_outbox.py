@@ -1,6 +1,7 @@
 """A tracking server that ends while a training runs: each thing is said once, or all of it is left in a local record."""
 
 import os
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -50,11 +51,12 @@ def trained(config: Config, monkeypatch: pytest.MonkeyPatch, folder: Path, away:
     port = int(os.environ["MLFLOW_TRACKING_URI"].rpartition(":")[2])
     folder.mkdir()
     servers = [mlflow_server(folder, port)]
-    servers[0].__enter__()
+    server = servers[0].__enter__()
     told = Outbox._say
 
     def say(box: Outbox, name: str, *given: dict, **more: object) -> bool:
         if name == "epoch" and given[0]["epoch"] == away.start:
+            os.killpg(server.pid, signal.SIGKILL)
             servers.pop().__exit__(None, None, None)
         if name == "epoch" and given[0]["epoch"] == away.stop:
             servers.append(mlflow_server(folder, port))
@@ -134,10 +136,32 @@ AWAY = [MlflowException("API request failed"), NoConnection("refused"), answer(5
 
 
 @pytest.mark.parametrize("error", AWAY, ids=["MLflow", "connection", "503"])
-def test_what_is_said_while_it_is_away_arrives_in_order(error: Exception) -> None:
+def test_what_is_said_while_it_is_away_arrives_in_order(error: Exception, monkeypatch) -> None:
+    monkeypatch.setattr(outbox.time, "monotonic", lambda: 0.0)  # an attempt takes no time
     box = Outbox(run := Run(error, error), "http://x")
     assert [box.text("one", ""), box.text("two", ""), box.text("three", "")] == [False, False, True]
     assert run.got == ["one", "two", "three"] and run.looked == 2
+
+
+def test_a_silent_server_takes_little_of_the_time(monkeypatch) -> None:
+    """Of 1000 s; an attempt takes 20."""
+    now, asked = [0.0], []
+
+    class Silent(Run):
+        def text(self, text: str, path: str) -> None:
+            asked.append(now[0])
+            now[0] += 20
+            raise NoConnection("timed out")
+
+    monkeypatch.setattr(outbox.time, "monotonic", lambda: now[0])
+    box = Outbox(run := Silent(), "http://x")
+    while now[0] < 1000:
+        now[0] += 1
+        box.text(f"{now[0]}", "")
+    assert len(asked) == 5 and len(box.said) > 800
+    assert "away" in box.registered({}) and len(asked) == 6  # before the end it is asked at once
+    box.run = Run()
+    assert box.wait(0) and len(box.run.got) == len(box.said) and not run.got
 
 
 @pytest.mark.parametrize("error", [MlflowException("no", error_code=3), answer(403)], ids=["MLflow", "403"])

@@ -5,7 +5,8 @@
 A training on a few synthetic captchas is run once without interruption. Then it is begun in a new folder, killed after a
 random part of the time that takes, or as soon after it as a checkpoint or the zip is half-written, begun again, and so on;
 the last start is left alone. Shown is what has to agree: one run, each epoch once, the values of the uninterrupted one.
-With --two each start is of two trainings at once: of them one has to train, and one to be refused by a sentence.
+With --two each start is of two trainings at once: of them one has to train, and one to be refused by a sentence that names
+its process. The last table counts, by kind of end, those after which all that agreed.
 """
 
 import argparse
@@ -34,6 +35,7 @@ config = Config()
 train(config, load_data(config))
 pack_record(config)
 """
+SECOND = "a second training at once"
 METRICS = ("train_loss", "val_loss", "val_cer", "test_exact", "test_cer")
 
 
@@ -50,14 +52,18 @@ def start(work: Path, epochs: int, said: int = subprocess.DEVNULL) -> subprocess
     return subprocess.Popen([sys.executable, "-c", CODE], cwd=PROJECT, env=environment, stdout=silent, stderr=said)
 
 
-def start_two(work: Path, epochs: int) -> tuple[subprocess.Popen, str]:
-    """(the training that has the work folder, what the other one said when it was refused)."""
+def start_two(work: Path, epochs: int) -> tuple[subprocess.Popen, bool]:
+    """(the training that has the work folder, whether the other one was refused by a sentence that names it)."""
     both = [start(work, epochs, subprocess.PIPE) for _ in range(2)]
     while all(each.poll() is None for each in both):
         time.sleep(0.01)
     (ended,) = [each for each in both if each.poll() is not None][:1]
     (other,) = [each for each in both if each is not ended]
-    return other, ended.stderr.read().decode().strip().splitlines()[-1:][0]
+    sentence = f"Refused: process {other.pid} trains in {work} already"
+    said = ended.stderr.read().decode().splitlines()
+    if not (refused := any(line.startswith(sentence) for line in said)):
+        print(*said[-3:], sep="\n", flush=True)
+    return other, refused
 
 
 def wait_for_part(process: subprocess.Popen, work: Path) -> str:
@@ -86,15 +92,16 @@ def main() -> None:
     options.add_argument("--two", action="store_true", help="start two trainings at once, each time")
     given = options.parse_args()
     draw, rows, kills, round_ = random.Random(given.seed), [], 0, 0
-    refused = Counter()  # {whether a second training was refused as it should: how often}
+    tried, survived = Counter(), Counter()  # {kind of end: how often}
 
     share = (0.02, 0.4) if given.two else (0.1, 1)  # of two the first has begun when the second is refused
 
     def begin(work: Path) -> subprocess.Popen:
         if not given.two:
             return start(work, given.epochs)
-        process, said = start_two(work, given.epochs)
-        refused[f"trains in {work} already" in said or said] += 1
+        process, refused = start_two(work, given.epochs)
+        tried[SECOND] += 1
+        survived[SECOND] += refused
         return process
 
     with tempfile.TemporaryDirectory() as folder:
@@ -124,14 +131,16 @@ def main() -> None:
             killed = ", ".join(moments)
             steps = all([s for s, _ in a] == [s for s, _ in b] for a, b in zip(found, expected, strict=True))
             rows.append((killed, ", ".join(statuses), "yes" if steps else "NO", "yes" if found == expected else "NO"))
+            kinds = ["at a random moment" if moment[0].isdigit() else f"while writing {moment}" for moment in moments]
+            tried.update(kinds)
+            survived.update(kinds if len(statuses) == 1 and found == expected else ())
             print(*rows[-1], sep="  ", flush=True)
     print(f"\n{kills} kills; uninterrupted: {seconds:.0f} s")
-    if given.two:
-        print(f"of {sum(refused.values())} second trainings {refused[True]} were refused by a sentence")
-        print(*(said for said in refused if said is not True), sep="\n")
     table(
         ("killed after (share of that), or while writing", "runs", "each epoch once", "values as uninterrupted"), rows
     )
+    print()
+    table(("kind", "tried", "survived"), [(kind, tried[kind], survived[kind]) for kind in sorted(tried)])
 
 
 if __name__ == "__main__":
