@@ -21,15 +21,10 @@ SAID = (
     "code",
     "terminated",
 )  # methods of TrackedRun
-AWAY = (
-    "INTERNAL_ERROR",
-    "TEMPORARILY_UNAVAILABLE",
-)  # codes of a server that does not answer, or whose database does not
+AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # codes of a server, or its database, that does not answer
 PATIENCE = 60  # seconds that a server which is away has at the end of the training
 PAUSE = 2  # seconds between two attempts then
-SHARE = (
-    0.1  # of the training, at most, that is spent on asking a server that is away: a silent one costs 20 s each time
-)
+SHARE = 0.1  # of the training, at most, that goes into asking a server that is away: a silent one costs 20 s a time
 
 
 class Outbox:
