@@ -525,7 +525,7 @@ def test_what_cannot_be_migrated_stays_a_file_store(moved: Path, monkeypatch: py
         return
     fix_paths(moved)
     before = everything(moved)
-    monkeypatch.setattr(schema, "_mlflow", lambda *_: subprocess.CompletedProcess([], 1, "", "MlflowException: no"))
+    monkeypatch.setattr(schema, "_mlflow", lambda *_: "MlflowException: no")
     with pytest.raises(Refused, match="stays a file store"):
         to_sqlite(moved)
     assert everything(moved) == before

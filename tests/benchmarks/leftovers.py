@@ -20,7 +20,7 @@ from helpers.config import PROJECT
 
 ROUNDS = {"while it imports": (0.1, 2.0), "while the server starts": None, "when it answers": None}
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-PATIENCE = 20  # seconds for all to end; what does not end by itself is there for hours
+PATIENCE = 60  # seconds for all to end; what does not end by itself is there for hours
 
 
 def left_after(mlruns: Path, number: signal.Signals, moment: str, folder: Path) -> list[str]:
