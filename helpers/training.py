@@ -118,7 +118,8 @@ class LitOCR(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         texts = [reading.text for reading in self.readings]
         cer = metrics.character_error_rate(texts, self.truths)
-        check_finite(self.trainer, self, "validation loss", torch.tensor(self.losses))
+        if self.losses:
+            check_finite(self.trainer, self, "validation loss", torch.tensor(self.losses))
         loss = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         self.log("val_loss", loss)
         self.log("val_exact", metrics.exact_match(texts, self.truths))
