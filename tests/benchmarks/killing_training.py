@@ -139,7 +139,6 @@ def main() -> None:
     table(
         ("killed after (share of that), or while writing", "runs", "each epoch once", "values as uninterrupted"), rows
     )
-    print()
     table(("kind", "tried", "survived"), [(kind, tried[kind], survived[kind]) for kind in sorted(tried)])
 
 

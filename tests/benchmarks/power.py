@@ -61,8 +61,8 @@ def prepare(disk: Path, good: Path) -> None:
     os.sync()
 
 
-def lost(command: str, folder: Path, good: Path, seconds: float) -> tuple[int, int]:
-    """(files that the command changed or made, those of them that the copied image holds otherwise or not at all)."""
+def lost(command: str, folder: Path, good: Path, seconds: float) -> tuple[int, list[str]]:
+    """(files that the command changed or made, names of those that the copied image holds otherwise or not at all)."""
     image, copy = folder / "disk.img", folder / "copy.img"
     with image.open("wb") as file:
         file.truncate(256 * 2**20)
@@ -80,7 +80,7 @@ def lost(command: str, folder: Path, good: Path, seconds: float) -> tuple[int, i
         held = contents(disk)
     changed = [name for name in after if after[name] != before.get(name)]
     wrong = [name for name in after if after[name] != held.get(name)]
-    return len(changed), len(wrong)
+    return len(changed), wrong
 
 
 def main() -> None:
@@ -88,12 +88,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="from the end of the command to the loss of power")
     given = parser.parse_args()
     print("| command | files changed or made | lost or short | without fsync |\n|---|---|---|---|")
+    gone: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         good = make_good(Path(folder) / "good", FILES)
         for name, command in COMMANDS.items():
             changed, wrong = lost(command, Path(folder), good, given.seconds)
             control = lost(CONTROL + command, Path(folder), good, given.seconds)[1]
-            print(f"| {name} | {changed} | {wrong} | {control} |")
+            print(f"| {name} | {changed} | {len(wrong)} | {len(control)} |")
+            gone += wrong
+    print("\nlost or short:", ", ".join(gone) or "none")
 
 
 if __name__ == "__main__":
