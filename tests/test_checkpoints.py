@@ -77,6 +77,16 @@ def test_a_script_prints_a_refusal_as_a_sentence(tmp_path, monkeypatch) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
+def test_a_process_that_only_helps_needs_no_lock(name: str, tmp_path, monkeypatch) -> None:
+    """As Lightning and torchrun start them, beside the first, which has the folder."""
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(experiment, "fit", lambda *_, **__: sys.exit())
+    with session.alone(Config()), pytest.raises(SystemExit):
+        experiment.train(Config(), None)
+
+
 def test_a_lock_does_not_outlive_an_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(experiment, "_train", lambda *_: 1 / 0)
     monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
