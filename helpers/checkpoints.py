@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import zlib
 from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -62,6 +63,8 @@ class Checkpoints(Checkpoint):
             return
         better, self.lowest = rank < self.lowest, min(rank, self.lowest)
         part = self.folder / f"{LAST}.part"
+        if trainer.is_global_zero:
+            part.unlink(missing_ok=True)  # of a process that was killed, or a link
         trainer.save_checkpoint(part)  # on every process, of which the first writes
         if not trainer.is_global_zero:
             return
@@ -89,7 +92,7 @@ def check_finite(trainer: pl.Trainer, module: pl.LightningModule, what: str, val
 def copy(source: Path, target: Path) -> None:
     """The file under another name, which has it whole or as it was before."""
     with made_whole(target) as part:
-        part.write_bytes(source.read_bytes())
+        shutil.copyfile(source, part)
 
 
 def set_aside(path: Path) -> Path:

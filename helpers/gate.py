@@ -14,9 +14,7 @@ MAX_BODY = 32 << 20  # bytes of a request; as base64, six of the largest picture
 HEAD_SECONDS = 5.0  # from the connection, or the answer before, to the end of a request's head
 SILENCE = 5.0  # seconds between two parts of a body
 BODY_SECONDS = 60.0  # for all of it
-LINGER = (
-    2.0  # seconds in which a refused body is read and dropped; else the connection breaks before its sender reads why
-)
+LINGER = 2.0  # seconds in which a refused body is read and dropped: else its sender never reads why
 HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"  # MLflow's variable: more that a Host header may say, with commas between
 
 Receive = Callable[[], Awaitable[dict]]

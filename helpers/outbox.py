@@ -10,7 +10,7 @@ from requests import HTTPError, RequestException
 from helpers.output import cause
 from mlruns_tools.push import hurried
 
-SAID = (
+SAID = [
     "params",
     "metrics",
     "epoch",
@@ -20,7 +20,7 @@ SAID = (
     "folder",
     "code",
     "terminated",
-)  # methods of TrackedRun
+]  # methods of TrackedRun
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # codes of a server, or its database, that does not answer
 PATIENCE = 60  # seconds that a server which is away has at the end of the training
 PAUSE = 2  # seconds between two attempts then

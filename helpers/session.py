@@ -19,7 +19,7 @@ from helpers.config import Config, on_kaggle
 from helpers.data import CaptchaData
 from helpers.kaggle import INPUT, files_of, mounts
 from helpers.output import cause, shown
-from mlruns_tools.fixed_paths import PREFIX, Refused, place, read
+from mlruns_tools.fixed_paths import PREFIX, UNSOUND, Refused, _blocks, _opened, blocks_of, check_size, place, read
 from mlruns_tools.guard import Guarded
 from mlruns_tools.merge import locked, merge
 
@@ -63,7 +63,7 @@ def alone(config: Config) -> Iterator[None]:
         f"{whose} trains in {config.work} already. Wait for it or end it, or set CAPTCHA_WORK to another folder for this"
         " training, as in CAPTCHA_WORK=work2",
     ):
-        process.write_text(str(os.getpid()))
+        place(process, [str(os.getpid()).encode()])
         try:
             yield
         finally:
@@ -180,14 +180,20 @@ def _attached() -> Iterator[Path]:
 
 def _unpacked(archive: Path) -> Path | None:
     """A temporary folder with the checkpoints and the record of a zipped output; None for any other zip."""
-    wanted = [STATE, *(str(Path(STATE).with_name(name)) for name in (LAST, BEST))]
-    with zipfile.ZipFile(archive) as members:
-        if STATE not in members.namelist():
-            return None
-        folder = Guarded().folder
-        for name in members.namelist():
-            if name in wanted or name == "mlruns.zip":
-                members.extract(name, folder)
+    wanted = {STATE, "mlruns.zip", *(Path(STATE).with_name(name).as_posix() for name in (LAST, BEST))}
+    try:
+        with _opened(archive) as members:
+            infos = {info.filename: info for info in members.infolist() if info.filename in wanted}
+            if STATE not in infos:
+                return None
+            check_size(list(infos.values()), archive)
+            folder = Guarded().folder
+            (folder / STATE).parent.mkdir()
+            for name, info in infos.items():
+                place(folder / name, _blocks(members, info))
+    except (Refused, *UNSOUND) as error:
+        print(f"{archive} cannot be gone on with: {cause(error)}")
+        return None
     return folder
 
 
@@ -203,4 +209,4 @@ def _bring(output: Path, config: Config) -> None:
         source = output / "checkpoints" / name
         if source.is_file():
             (config.work / STATE).parent.mkdir(parents=True, exist_ok=True)
-            place((config.work / STATE).with_name(name), [source.read_bytes()])
+            place((config.work / STATE).with_name(name), blocks_of(source))

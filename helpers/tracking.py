@@ -29,7 +29,7 @@ from requests import RequestException
 
 from helpers.config import PROJECT, Config
 from helpers.outbox import PATIENCE, Outbox
-from helpers.output import harmless
+from helpers.output import cause, harmless
 from helpers.registry import register
 from mlruns_tools.dashboard import quieten
 from mlruns_tools.dashboard import store_uri as tracking_uri
@@ -129,10 +129,7 @@ class TrackedRun:
         """Registers the model of the run, see `registry.register`; a sentence for a person, also where that fails."""
         try:
             return register(self.client, self.id, facts)
-        except (
-            MlflowException,
-            RequestException,
-        ) as error:  # a server may keep no models: no reason to fail
+        except (MlflowException, RequestException) as error:  # a server may keep no models
             return f"the model is recorded with its run, but was not registered: {error}"
 
     def terminated(self, status: str) -> None:
@@ -181,12 +178,16 @@ def track(config: Config, name: str, session: str | None = None) -> Iterator[Tra
 
 def _left(run: Outbox, config: Config, name: str, session: str | None) -> str:
     """Writes the run to the local record, since its server stays away; a sentence for a person."""
-    client, experiment_id = _on_disk(config)
-    local = TrackedRun(client, _begun(client, experiment_id, session) or _new(client, experiment_id, name, session))
-    run.replay(local)
     mlruns = quoted(record_folder(config))
+    away = f"{run.server} stays away, and has the run {run.id} in part at most."
+    try:
+        client, experiment_id = _on_disk(config)
+        local = TrackedRun(client, _begun(client, experiment_id, session) or _new(client, experiment_id, name, session))
+        run.replay(local)
+    except (ValueError, OSError, MlflowException) as error:  # no reason to hide what ended the run
+        return f"{away} It could not be left in {mlruns} either: {cause(error)}"
     return (
-        f"{run.server} stays away, and has the run {run.id} in part at most. All of it is in {mlruns}, as the run"
+        f"{away} All of it is in {mlruns}, as the run"
         f" {local.id}. When the server is back: python mlruns_tools/merge.py {mlruns} {run.server}"
     )
 

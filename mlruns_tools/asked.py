@@ -53,9 +53,14 @@ def _of_files(store: Path) -> Iterator[Place]:
     from mlflow.store.model_registry.file_store import FileStore as Registry
     from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
     from mlflow.store.tracking.file_store import FileStore
+    from mlflow.utils import get_results_from_paginated_fn
 
     files, registry = FileStore(str(store)), Registry(str(store))
-    for experiment in files.search_experiments(ViewType.ALL, max_results=SEARCH_MAX_RESULTS_THRESHOLD):
+
+    def page(size: int, token: str | None) -> object:
+        return files.search_experiments(ViewType.ALL, max_results=size, page_token=token)
+
+    for experiment in get_results_from_paginated_fn(page, SEARCH_MAX_RESULTS_THRESHOLD):
         yield experiment.name, experiment.artifact_location
         number = experiment.experiment_id
         yield from ((run.run_id, run.artifact_uri) for run in files._list_run_infos(number, ViewType.ALL))

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from mlruns_tools.fixed_paths import DATABASE, Refused, _strange, fix_paths
 from mlruns_tools.merge import merge
 from tests.benchmarks.attacks import make_good
 from tests.benchmarks.differential import compare
-from tests.hostile import RUN, file_store, run_meta
+from tests.hostile import RUN, experiment_meta, file_store, run_meta
 from tests.test_hostile import tree
 
 
@@ -117,3 +118,17 @@ def test_a_file_store_changed_after_the_repair_is_not_served(tmp_path: Path) -> 
     meta.write_text(run_meta("/etc"))
     with pytest.raises(Refused, match="/etc"):
         check_places(mlruns, report)
+
+
+def test_experiments_on_every_page_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlflow.store.tracking.SEARCH_MAX_RESULTS_THRESHOLD", 1)
+    mlruns = file_store(tmp_path / "mlruns")
+    for number in ("111111111111111111", "222222222222222222"):
+        (mlruns / number).mkdir()
+        (mlruns / number / "meta.yaml").write_text(experiment_meta(f"/nowhere/{number}", number))
+    report = fix_paths(mlruns)
+    assert len(report.seen) > 3
+    check_places(mlruns, report := fix_paths(mlruns, dry_run=True))
+    for place in [place for place in report.seen if "/nowhere/" in place]:
+        with pytest.raises(Refused, match=place):
+            check_places(mlruns, replace(report, seen=report.seen - {place}))

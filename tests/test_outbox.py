@@ -174,3 +174,12 @@ def test_only_what_a_run_can_be_told() -> None:
     with pytest.raises(AttributeError):
         Outbox(Run(), "http://x").nothing  # noqa: B018
     assert set(outbox.SAID) <= set(dir(tracking.TrackedRun))
+
+
+def test_where_no_local_record_can_be_left_either_it_is_said(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved(*_: object) -> None:
+        raise ValueError("the record was written elsewhere: repair it first")
+
+    monkeypatch.setattr(tracking, "_on_disk", moved)
+    said = tracking._left(Outbox(Run(), "http://x"), config, "one", None)
+    assert "http://x stays away" in said and "either: the record was written elsewhere: repair it first" in said

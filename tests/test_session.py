@@ -184,3 +184,34 @@ def test_the_zip_is_made_anew_during_a_long_training(tmp_path, monkeypatch, caps
     monkeypatch.undo()
     monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path))
     assert pack_record(Config()).is_file()
+
+
+def test_an_attached_zip_that_holds_too_much_is_named_and_left(tmp_path, monkeypatch, capsys) -> None:
+    """Gigabytes in some kilobytes, by each way of packing, and one that is cut short: no folder is filled, nothing ends."""
+    monkeypatch.setattr(session, "on_kaggle", lambda: True)
+    monkeypatch.setattr(session, "INPUT", tmp_path)
+    for number, packing in enumerate((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)):
+        (tmp_path / str(number)).mkdir()
+        with zipfile.ZipFile(tmp_path / str(number) / "output.zip", "w", packing) as archive:
+            archive.writestr(session.STATE, "{}")
+            with archive.open(zipfile.ZipInfo("checkpoints/last.ckpt"), "w", force_zip64=True) as member:
+                member._compressor = zipfile._get_compressor(packing)
+                member._zinfo.compress_type = packing
+                for _ in range(300):
+                    member.write(bytes(2**20))
+    whole = (tmp_path / "0" / "output.zip").read_bytes()
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "output.zip").write_bytes(whole[:60] + bytes(40) + whole[100:])
+    assert list(session._attached()) == []
+    said = capsys.readouterr().out
+    assert said.count("cannot be gone on with") == 4 and said.count("too much for a record") >= 3
+
+
+def test_the_number_of_the_process_is_written_into_no_file_of_another(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path / "work"))
+    (tmp_path / "work" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "work" / session.PROCESS).symlink_to(tmp_path / "mine")
+    with session.alone(Config()):
+        assert (tmp_path / "work" / session.PROCESS).read_text() == str(os.getpid())
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "work" / session.PROCESS).exists()

@@ -234,7 +234,7 @@ def zipped_work_files(dice: random.Random, folder: Path, good: Path) -> tuple[Pa
 WORK_FILES = [
     "merge.part/lock",
     "merge.part/lock-journal",
-    "merge.part/work/x",
+    "/".join(("merge.part", "work", "x")),
     f"{PREFIX}0123/x",
     f"{PREFIX}whole-0123/mlruns/x",
     f"{PREFIX}lock",

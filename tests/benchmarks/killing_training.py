@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from helpers.config import PROJECT
 from helpers.session import STATE
 from helpers.tracking import tracking_uri
+from mlruns_tools.fixed_paths import PREFIX
 from tests.benchmarks.common import table
 
 CODE = """
@@ -69,9 +70,11 @@ def start_two(work: Path, epochs: int) -> tuple[subprocess.Popen, bool]:
 def wait_for_part(process: subprocess.Popen, work: Path) -> str:
     """The name of a file that is half-written, a checkpoint or the zip, once there is one; "" where the process ends."""
     while process.poll() is None:
-        for path in (*(work / "checkpoints").glob("*.part"), work / "mlruns.zip.part"):
-            if path.exists():
-                return path.name
+        for path in (work / "checkpoints").glob("*.part"):
+            return path.name
+        for folder, what in ((work / "checkpoints", "best.ckpt or training.json"), (work, "mlruns.zip")):
+            if any(folder.glob(f"{PREFIX}*")):
+                return what
         time.sleep(0.0005)
     return ""
 
