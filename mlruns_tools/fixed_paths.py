@@ -588,8 +588,14 @@ def _connect(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(database, timeout=PATIENCE, isolation_level=None)
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in the folder once links are followed; one that leads round in a circle does not."""
+    real = Path(os.path.realpath(path))  # of a circle the link itself; Path.resolve raises for one, before Python 3.13
+    return real.is_relative_to(os.path.realpath(folder)) and not os.path.islink(real)
+
+
 def _leads_out(path: Path, folder: Path) -> bool:
-    return os.path.islink(path) and not path.resolve().is_relative_to(folder.resolve())
+    return os.path.islink(path) and not is_inside(path, folder)
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
@@ -1611,7 +1617,7 @@ def _mend(
     """Take files that were cut short, as by a loss of power, from the zip again; `told` takes the names by `against`."""
     for name, info in members.items():
         path = to / name
-        if not path.resolve().is_relative_to(to.resolve()):
+        if not is_inside(path, to):
             continue
         if not info.is_dir() and (state := against(path, info.file_size, lambda info=info: _blocks(archive, info))):
             told[state].append(name)

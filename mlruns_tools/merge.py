@@ -40,6 +40,7 @@ from mlruns_tools.fixed_paths import (
     as_command,
     blocks_of,
     fix_paths,
+    is_inside,
     look,
     next_command,
     once_begun,
@@ -262,7 +263,7 @@ def _write(transfer: Transfer, root: Path, new: Path, report: Merged) -> None:
     try:
         for to in transfer.folders.values():
             here = root / to
-            if not here.resolve().is_relative_to(root.resolve()):
+            if not is_inside(here, root):
                 raise Refused(f"{here} {LINK}")
             if here.exists() and not _same(here, new / to):
                 rename(here, aside := _aside(root, here))

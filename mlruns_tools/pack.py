@@ -28,6 +28,7 @@ from mlruns_tools.fixed_paths import (
     Refused,
     as_command,
     fix_paths,
+    is_inside,
     is_part,
     look,
     made_whole,
@@ -169,19 +170,14 @@ def files_below(folder: Path, links: list[str], root: Path) -> Iterator[Path]:
     A link to a file inside stands for that file. A folder that vanishes meanwhile is passed over. Raises OSError for one
     that cannot be read.
     """
-    real = root.resolve()
-
-    def inside(path: Path) -> bool:
-        return path.resolve().is_relative_to(real)
-
-    if not inside(folder):
-        links.append(f"a link out of the record: {folder} -> {folder.resolve()}")
+    if not is_inside(folder, root):
+        links.append(f"a link out of the record: {folder} -> {os.path.realpath(folder)}")
         return
     for here, folders, files in walk(folder):
         folders.sort()
         for name in sorted(folders + files):
             path = Path(here, name)
-            if path.is_symlink() and not (path.is_file() and inside(path)):
+            if path.is_symlink() and not (path.is_file() and is_inside(path, root)):
                 links.append(f"a link out of the record: {path} -> {os.readlink(path)}")
             elif name not in folders and path.is_file():
                 yield path

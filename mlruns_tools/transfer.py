@@ -39,6 +39,7 @@ from mlruns_tools.fixed_paths import (
     _tables,
     _tell,
     fix_paths,
+    is_inside,
     look,
 )
 from mlruns_tools.schema import copy_database, database_of_files, revision, upgrade
@@ -283,7 +284,7 @@ class Transfer:
             query = f"SELECT s.{location}, t.{location} FROM source.{table} s JOIN main.{table} t ON {same}"
             for pair in self._all(query):
                 there, here = (None if _is_remote(each or "") else local_path(each or "") for each in pair)
-                if there and here and there.is_dir() and here.resolve().is_relative_to(self.home.resolve()):
+                if there and here and there.is_dir() and is_inside(here, self.home):
                     self.both.append((there, here))
 
     def _move(self, kind: str, name: str, location: str | None, to: str) -> None:

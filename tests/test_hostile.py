@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mlruns_tools import fixed_paths
 from mlruns_tools.fixed_paths import DATABASE, Refused, fix_paths, main
-from tests.benchmarks.attacks import attack
-from tests.hostile import HARMLESS, REFUSED, REPORTED, RUN, VICTIM, ZIPS, Maker
+from tests.benchmarks.attacks import attack, make_good, run
+from tests.hostile import EXPERIMENT, HARMLESS, REFUSED, REPORTED, RUN, VICTIM, ZIPS, Maker, file_store
 
 
 def made(maker: Maker, tmp_path: Path) -> Path:
@@ -146,3 +146,21 @@ def test_blanks_within_a_quoted_text_are_folded_in_time() -> None:
     """Once this took 160 seconds."""
     for text in ("'x{}y\n  z'", '"x{}y\n  z"'):
         assert fixed_paths._scalar(text.format(" " * 100_000)) == f"x{' ' * 100_000}y z"
+
+
+@pytest.fixture(scope="module")
+def good_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_good(tmp_path_factory.mktemp("good")) / "mlruns.zip"
+
+
+@pytest.mark.parametrize("name", ["metrics", "params", "artifacts", "tags/note", "artifacts/x", "meta.yaml"])
+def test_a_link_that_leads_round_in_a_circle_is_no_traceback(name: str, good_zip: Path, tmp_path: Path) -> None:
+    for tool in ("repair", "pack", "merge", "into"):
+        mlruns = file_store(tmp_path / tool / "mlruns")
+        path = mlruns / EXPERIMENT / RUN / name
+        path.parent.mkdir(exist_ok=True)
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.symlink_to(path)
+        assert run(mlruns, [] if tool == "repair" else [tool], tmp_path / tool, good_zip) in (0, 1, 2)

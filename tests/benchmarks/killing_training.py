@@ -79,6 +79,11 @@ def wait_for_part(process: subprocess.Popen, work: Path) -> str:
     return ""
 
 
+def done(work: Path) -> bool:
+    """Whether the training has ended: it has no state to go on from, and the run says so."""
+    return not (work / STATE).exists() and (work / "mlruns" / "mlflow.db").exists() and record(work)[0] == ["FINISHED"]
+
+
 def record(work: Path) -> tuple[list[str], list[list[tuple[int, float]]]]:
     """(the status of every run, the histories of the first one)."""
     client = MlflowClient(tracking_uri=tracking_uri(work / "mlruns"))
@@ -125,8 +130,8 @@ def main() -> None:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     moments.append(writing or f"{moment / seconds:.2f}")
-                    if (work / "mlruns.zip").exists() and not (work / STATE).exists():
-                        break  # only the zip was cut short: the training is done
+                    if done(work):
+                        break  # only the zip was cut short
             else:
                 assert begin(work).wait() == 0
             kills += len(moments)
