@@ -24,7 +24,7 @@ class Config:
     for an unknown `CAPTCHA_...` variable or a value that cannot be used.
     """
 
-    recipe: str = "cnn_gru_ctc"  # a name in helpers.recipes.RECIPES
+    recipe: str = "cnn_gru_ctc"  # a name in helpers.models.recipes.RECIPES
     data: Path | str | None = None  # folder, zip, table or list of captchas, or "synthetic:..."; None: what is attached
     work: Path | None = None  # output folder; None: /kaggle/working on Kaggle, else work/ in the project
     experiment: str = "captcha-ocr"  # name of the MLflow experiment

@@ -13,20 +13,32 @@ from matplotlib.figure import Figure
 from pytorch_lightning import __version__ as lightning_version
 from torch import __version__ as torch_version
 
-from helpers import breakdown, confidence_plots, metrics, plots, session
-from helpers.answers import Answers, answers_of
-from helpers.calibration import Bin, Calibration, Point, calibrate, fit_temperature, reliability, risk_coverage
-from helpers.checkpoints import Diverged
 from helpers.config import Config, on_kaggle
-from helpers.data import SPLIT_FILE, SPLIT_LIST, CaptchaData, CaptchaDataset
-from helpers.model import reader_of, save_model
-from helpers.reader import Reader
-from helpers.samples import relative_name
-from helpers.serving import make_servable
-from helpers.spelling import Reading
-from helpers.tracking import TrackedRun, record_folder, record_link, track, tracking_server
-from helpers.training import choose_device, choose_precision, fit, is_helper
-from helpers.view import WHOLE
+from helpers.data.module import SPLIT_FILE, SPLIT_LIST, CaptchaData, CaptchaDataset
+from helpers.data.samples import relative_name
+from helpers.evaluation import breakdown
+from helpers.evaluation.answers import Answers, answers_of
+from helpers.evaluation.calibration import (
+    Bin,
+    Calibration,
+    Point,
+    calibrate,
+    fit_temperature,
+    reliability,
+    risk_coverage,
+)
+from helpers.models.weights import reader_of, save_model
+from helpers.pictures.view import WHOLE
+from helpers.plots import confidence as confidence_plots
+from helpers.plots import readings as plots
+from helpers.reading.reader import Reader
+from helpers.reading.serving import make_servable
+from helpers.record.tracking import TrackedRun, record_folder, record_link, track, tracking_server
+from helpers.text import metrics
+from helpers.text.spelling import Reading
+from helpers.training import session
+from helpers.training.checkpoints import Diverged
+from helpers.training.module import choose_device, choose_precision, fit, is_helper
 from mlruns_tools.fixed_paths import DATABASE, Refused
 from mlruns_tools.pack import pack
 

@@ -27,11 +27,11 @@ beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_"))
 attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
 root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
 assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle build` makes, or attach the project"
+    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
 )
 sys.path.insert(0, str(root.resolve()))
 
-from helpers import kaggle
+from helpers.kaggle import inputs as kaggle
 
 kaggle.prepare()
 
@@ -54,7 +54,7 @@ print(config)
 # are left out and named, and where they are most of the captchas, the cell refuses.
 
 # %%
-from helpers import evaluation
+from helpers.evaluation import trial as evaluation
 
 kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 trial = evaluation.judge(config)
@@ -68,7 +68,8 @@ test, readings = trial.test, trial.readings[0]  # of the first model, the best b
 # stand apart, since a CTC network that merges repeats wrongly loses just those.
 
 # %%
-from helpers import metrics, plots
+from helpers.text import metrics
+from helpers.plots import readings as plots
 
 texts = [reading.text for reading in readings]
 score = metrics.score(texts, test.texts)
@@ -83,7 +84,8 @@ plots.shares(metrics.right_of(texts, test.texts), f"{trial.models[0].name}: whol
 # from it is the expected calibration error (ECE).
 
 # %%
-from helpers import calibration, confidence_plots
+from helpers.evaluation import calibration
+from helpers.plots import confidence as confidence_plots
 
 right = [text == truth for text, truth in zip(texts, test.texts, strict=True)]
 confidences = [reading.confidence for reading in readings]
@@ -128,7 +130,7 @@ plots.confusion_bars(confused)
 # test tells how often chance alone would spread them as unevenly; overlapping intervals do not answer that.
 
 # %%
-from helpers import comparison
+from helpers.evaluation import comparison
 
 compared = comparison.compare(trial)
 print(compared)

@@ -31,18 +31,18 @@ beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_"))
 attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
 root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
 assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle build` makes, or attach the project"
+    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
 )
 sys.path.insert(0, str(root.resolve()))
 
-from helpers import kaggle
+from helpers.kaggle import inputs as kaggle
 
 kaggle.prepare()
 
 # %%
 import pandas
 
-from helpers import plots
+from helpers.plots import readings as plots
 from helpers.config import Config
 from mlruns_tools import dashboard as tools
 

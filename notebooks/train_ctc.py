@@ -30,11 +30,11 @@ beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_"))
 attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
 root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
 assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle build` makes, or attach the project"
+    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
 )
 sys.path.insert(0, str(root.resolve()))
 
-from helpers import kaggle
+from helpers.kaggle import inputs as kaggle
 
 kaggle.prepare()
 
@@ -58,7 +58,7 @@ print(config)
 # text, runs of the same symbol collapse to one, and then the blanks are dropped.
 
 # %%
-from helpers import lessons
+from helpers.lessons import ctc as lessons
 
 print(f"the blank is written {lessons.BLANK}")
 for path in ("AAAB", "-A-B", "AB--", "A-AB", "AA-A"):
@@ -109,7 +109,7 @@ assert not lessons.alignments(doubled, frames=len(doubled))
 # %%
 import torch
 
-from helpers.codec import CTCCodec
+from helpers.models.codec import CTCCodec
 
 toy = CTCCodec("AB")
 print({number: spelled or "(blank)" for number, spelled in enumerate(lessons.spelled(toy))})
@@ -146,10 +146,10 @@ print(f"{lessons.count_alignments('8AE5T', frames=37):,} alignments of 8AE5T in 
 #
 # Most failures begin in the data, so it is looked at before the first epoch. Errors stop here, with the names of the
 # files; warnings say which setting would help, and nothing is changed unless you set it. The same report comes from
-# `python -m helpers.data FOLDER_ZIP_OR_CSV`.
+# `python -m helpers.data.module FOLDER_ZIP_OR_CSV`.
 
 # %%
-from helpers.data import load_data
+from helpers.data.module import load_data
 
 data = load_data(config)
 print(data.audit)
@@ -179,7 +179,7 @@ data.contact_sheet()
 # layers after them see each column among its neighbours, and the head gives a number to every class in every frame.
 
 # %%
-from helpers.training import build
+from helpers.training.module import build
 
 module = build(config, data)
 images, texts = next(iter(data.val_dataloader()))
@@ -212,7 +212,7 @@ assert classes == module.codec.classes
 # trained elsewhere (`pretrained`) are off the plateau already: then there is no warm-up, and both times are the same.
 
 # %%
-from helpers import trials
+from helpers.lessons import trials
 
 images, texts = trials.one_batch(data, pictures=4 if config.tiny else 16)
 steps = 30 if config.tiny else 120
@@ -250,7 +250,7 @@ assert len(result.history) >= 1 and (result.model / "model_weights.pth").is_file
 # rate* counts how many characters would have to be changed, added or removed, as a share of all.
 
 # %%
-from helpers import plots
+from helpers.plots import readings as plots
 
 plots.curves(result.history)
 
@@ -278,8 +278,8 @@ readings_figure(data.test, result.readings)
 # where the test side has one. The path collapses to the reading exactly as at the beginning of this notebook.
 
 # %%
-from helpers.answers import answers_of
-from helpers.reader import Reader
+from helpers.evaluation.answers import answers_of
+from helpers.reading.reader import Reader
 
 reader = Reader.load(result.model)
 answers = answers_of(reader, data.test)
@@ -290,7 +290,7 @@ print("".join(frame or lessons.BLANK for frame in frames), "->", result.readings
 assert lessons.without_repeats(frames) == result.readings[doubled].text  # a blank is "" here
 
 # %%
-from helpers import confidence_plots
+from helpers.plots import confidence as confidence_plots
 
 confidence_plots.looked_at(data.test.images[doubled], frames, probabilities)
 
@@ -309,7 +309,7 @@ confidence_plots.looked_at(data.test.images[least], *answers.frames(least, reade
 # people confuse as well: no training will part two characters that a font draws alike.
 
 # %%
-from helpers import metrics
+from helpers.text import metrics
 
 readings = [reading.text for reading in result.readings]
 plots.confusion_bars(metrics.confusions(readings, data.test.texts))
@@ -338,5 +338,5 @@ confidence_plots.risk_coverage_curve(confidences, answers.right, result.calibrat
 
 # %%
 archive = pack_record(config)
-print(f"read with the model: python -m helpers.reader {result.model} IMAGE_OR_FOLDER")
+print(f"read with the model: python -m helpers.reading.reader {result.model} IMAGE_OR_FOLDER")
 kaggle.download_link(archive)

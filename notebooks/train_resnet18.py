@@ -28,11 +28,11 @@ beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_"))
 attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
 root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
 assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle build` makes, or attach the project"
+    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
 )
 sys.path.insert(0, str(root.resolve()))
 
-from helpers import kaggle
+from helpers.kaggle import inputs as kaggle
 
 kaggle.prepare()
 
@@ -53,10 +53,10 @@ print(config)
 #
 # Most failures begin in the data, so it is looked at before the first epoch. Errors stop here, with the names of the
 # files; warnings say which setting would help, and nothing is changed unless you set it. The same report comes from
-# `python -m helpers.data FOLDER_ZIP_OR_CSV`.
+# `python -m helpers.data.module FOLDER_ZIP_OR_CSV`.
 
 # %%
-from helpers.data import load_data
+from helpers.data.module import load_data
 
 data = load_data(config)
 print(data.audit)
@@ -85,7 +85,7 @@ data.contact_sheet()
 import torch
 from torchvision.models import resnet18
 
-from helpers.training import build
+from helpers.training.module import build
 
 torch.manual_seed(config.seed)
 imagenet = resnet18()  # its weights drawn, not ImageNet's
@@ -121,7 +121,8 @@ assert torch.allclose(answer, before, atol=1e-4)
 # to the front.
 
 # %%
-from helpers import plots, trials
+from helpers.plots import readings as plots
+from helpers.lessons import trials
 
 images, places = trials.letters(range(1))  # (B, 1, H, W), one of each letter
 row = trials.in_a_row(images[None])
@@ -161,7 +162,7 @@ for pooled, padding in ((False, "zeros"), (True, "zeros"), (True, "circular")):
 # captcha, stage by stage, seen by hooks while the network runs; dimensions are (batch, channels, height, width).
 
 # %%
-from helpers import lessons
+from helpers.lessons import ctc as lessons
 
 print(lessons.stages(module.network, gray[:1]))
 print("classes:", *lessons.spelled(module.codec))
@@ -176,7 +177,7 @@ assert module(gray).shape == (len(gray), len(texts[0]), len(data.charset))  # (B
 # of any width, with one small head for all places; the notebook `train_ctc` explains it.
 
 # %%
-from helpers.recipes import RECIPES
+from helpers.models.recipes import RECIPES
 
 for recipe in RECIPES.values():
     network = recipe.network(recipe.codec(data.charset, data.text_length))
@@ -225,7 +226,7 @@ readings_figure(data.test, result.readings)
 # Which characters it takes for which others; truth and reading are aligned by edit distance.
 
 # %%
-from helpers import metrics
+from helpers.text import metrics
 
 readings = [reading.text for reading in result.readings]
 plots.confusion_bars(metrics.confusions(readings, data.test.texts))
@@ -246,5 +247,5 @@ assert result.calibration.n == len(data.test)
 
 # %%
 archive = pack_record(config)
-print(f"read with the model: python -m helpers.reader {result.model} IMAGE_OR_FOLDER")
+print(f"read with the model: python -m helpers.reading.reader {result.model} IMAGE_OR_FOLDER")
 kaggle.download_link(archive)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.config import Config
-from helpers.data import CaptchaData, load_data
+from helpers.data.module import CaptchaData, load_data
 from helpers.experiment import Result, train
-from helpers.registry import CHAMPION, NAME
-from helpers.tracking import record_folder, tracking_uri
+from helpers.record.registry import CHAMPION, NAME
+from helpers.record.tracking import record_folder, tracking_uri
 from tests import service
 
 CHAMPION_URI = f"models:/{NAME}@{CHAMPION}"

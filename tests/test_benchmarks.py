@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from helpers.config import PROJECT, Config
-from helpers.data import load_data
-from helpers.model import save_model
-from helpers.synthetic import make_captchas
-from helpers.training import build
+from helpers.data.module import load_data
+from helpers.models.weights import save_model
+from helpers.synthetic.captchas import make_captchas
+from helpers.training.module import build
 from tests.benchmarks import accuracy
-from tests.record import sqlite_record
+from tests.records import sqlite_record
 
 BENCHMARKS = sorted(
     path.stem for path in (PROJECT / "tests" / "benchmarks").glob("*.py") if "main()" in path.read_text()
@@ -36,7 +36,7 @@ ARGUMENTS = {
     "throughput": "--epochs-measured 1 --recipes conv_ctc",
     "time_to": "--folds 2 --only 1 --epochs 1 --recipes conv_ctc",
 }
-# power needs root, and has tests/test_power.py; leftovers tests/test_guard.py
+# power needs root, and has tests/mlruns_tools/test_power.py; leftovers tests/mlruns_tools/test_guard.py
 ELSEWHERE = ["confidence", "journey", "leftovers", "paths", "power", "reading", "serving"]
 WITHOUT_DATA = ("attacks", "differential", "killing", "loading", "repairing", "killing_merge", "killing_training")
 

@@ -10,14 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from helpers.answers import Answers, answers_of
-from helpers.calibration import calibrate, fit_temperature
 from helpers.config import Config
+from helpers.evaluation.answers import Answers, answers_of
+from helpers.evaluation.calibration import calibrate, fit_temperature
 from helpers.experiment import record_calibration, record_test
-from helpers.metrics import character_error_rate
-from helpers.reader import Reader
-from helpers.spelling import PositionSpelling
-from helpers.tracking import record_folder, tracking_uri
+from helpers.reading.reader import Reader
+from helpers.record.tracking import record_folder, tracking_uri
+from helpers.text.metrics import character_error_rate
+from helpers.text.spelling import PositionSpelling
 
 TABLES = ("lengths", "positions", "characters", "errors", "confusions", "reliability", "risk_coverage")
 FIGURES = ("confusion_matrix", "confusions", "readings", "reliability", "risk_coverage")

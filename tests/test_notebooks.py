@@ -11,7 +11,7 @@ import pytest
 from nbformat import v4
 
 from helpers.config import PROJECT, Config
-from helpers.data import CaptchaData
+from helpers.data.module import CaptchaData
 from helpers.experiment import Result
 from tests import refresh
 from tests.refresh import LARGEST, Cleaner, problems

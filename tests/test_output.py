@@ -14,16 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import command_line, data, onnx_model, synthetic
 from helpers.config import Config
-from helpers.files import DataError, first_names
-from helpers.model import save_model
+from helpers.data import module as data
+from helpers.data.samples import find_samples, one_spelling
+from helpers.evaluation.seen import SplitList
+from helpers.models.recipes import get_recipe
+from helpers.models.weights import save_model
 from helpers.output import READINGS, SPLIT_LIST, harmless, json_text, plain, printable, sentence, shown
-from helpers.recipes import get_recipe
-from helpers.samples import find_samples, one_spelling
-from helpers.seen import SplitList
-from helpers.spelling import Reading
-from helpers.tracking import TrackedRun
+from helpers.pictures.files import DataError, first_names
+from helpers.reading import command_line
+from helpers.reading import onnx as onnx_model
+from helpers.record.tracking import TrackedRun
+from helpers.synthetic import captchas as synthetic
+from helpers.text.spelling import Reading
 from tests.captchas import encoded, noise, write, write_all
 
 ODD = ["\x1b", "\x1b[31m", "\x9b", "\x07", "\u202e", "\u2066", "\u200b", "\r", "\n", "\t", "\x7f", "\x00", "\ud800"]
@@ -92,7 +95,7 @@ NAMES = NAMES.map(lambda parts: "".join(parts).replace("/", "").replace("\0", ""
 @settings(max_examples=60, suppress_health_check=[*HealthCheck], deadline=None)
 @given(st.lists(st.tuples(NAMES, TEXT.filter(lambda text: text.strip())), min_size=1, max_size=5))
 def test_readings_that_are_written_are_read_as_labels_exactly(rows: list[tuple[str, str]]) -> None:
-    """Names and texts of any characters: the table of `python -m helpers.reader` as the labels of a training."""
+    """Names and texts of any characters: the table of `python -m helpers.reading.reader` as the labels of a training."""
     options = command_line.argument_parser().parse_args(["model", "x"])
     with tempfile.TemporaryDirectory() as scratch:
         folder, told = Path(scratch), io.StringIO()

@@ -13,14 +13,14 @@ set only the test side is read: no text of it stands on another side of any set,
 import time
 from pathlib import Path
 
-from helpers import metrics
 from helpers.config import SYNTHETIC, Config
-from helpers.data import load_data
-from helpers.model import reader_of
-from helpers.samples import find_samples
-from helpers.splits import split
-from helpers.synthetic import Synthetic
-from helpers.training import choose_device, fit
+from helpers.data.module import load_data
+from helpers.data.samples import find_samples
+from helpers.data.splits import split
+from helpers.models.weights import reader_of
+from helpers.synthetic.captchas import Synthetic
+from helpers.text import metrics
+from helpers.training.module import choose_device, fit
 from tests.benchmarks.common import parse, parser, table
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from helpers.config import Config
-from helpers.data import CaptchaData, Collection
-from helpers.recipes import RECIPES
-from helpers.splits import split_folds
-from helpers.training import choose_device, choose_precision
+from helpers.data.module import CaptchaData, Collection
+from helpers.data.splits import split_folds
+from helpers.models.recipes import RECIPES
+from helpers.training.module import choose_device, choose_precision
 
 # settings of Config that every benchmark takes, with what argparse makes of them
 SETTINGS = {

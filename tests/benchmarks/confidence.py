@@ -17,17 +17,17 @@ import torch
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
-from helpers import metrics
-from helpers.answers import Answers, answers_of
-from helpers.beam import of_length
-from helpers.calibration import Acceptance, calibrate, fit_temperature
 from helpers.config import Config
-from helpers.data import SPLIT_FILE, CaptchaDataset, collect
-from helpers.evaluation import as_trained
-from helpers.reader import Reader
-from helpers.samples import relative_name
-from helpers.spelling import CTCSpelling
-from helpers.tracking import download_model, finished_runs, record_uri
+from helpers.data.module import SPLIT_FILE, CaptchaDataset, collect
+from helpers.data.samples import relative_name
+from helpers.evaluation.answers import Answers, answers_of
+from helpers.evaluation.calibration import Acceptance, calibrate, fit_temperature
+from helpers.evaluation.trial import as_trained
+from helpers.reading.reader import Reader
+from helpers.record.tracking import download_model, finished_runs, record_uri
+from helpers.text import metrics
+from helpers.text.beam import of_length
+from helpers.text.spelling import CTCSpelling
 from tests.benchmarks.common import table
 
 HEADER = (

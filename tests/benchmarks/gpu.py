@@ -11,8 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from helpers.config import Config
-from helpers.data import load_data
-from helpers.training import build, choose_device, choose_precision, fit
+from helpers.data.module import load_data
+from helpers.training.module import build, choose_device, choose_precision, fit
 from tests.benchmarks.common import parse, parser, table
 
 STEPS = 100  # that are profiled

@@ -23,14 +23,14 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from helpers.config import PROJECT
-from helpers.session import STATE
-from helpers.tracking import tracking_uri
+from helpers.record.tracking import tracking_uri
+from helpers.training.session import STATE
 from mlruns_tools.fixed_paths import PREFIX
 from tests.benchmarks.common import table
 
 CODE = """
 from helpers.config import Config
-from helpers.data import load_data
+from helpers.data.module import load_data
 from helpers.experiment import pack_record, train
 config = Config()
 train(config, load_data(config))

@@ -6,11 +6,11 @@ Every training tests on the same held-out fifth and learns from the first N of t
 trained on; the epoch is chosen on those same N, unaugmented, so that N labelled captchas are all it takes.
 """
 
-from helpers import metrics
 from helpers.config import Config
-from helpers.data import CaptchaData, collect
-from helpers.model import reader_of
-from helpers.training import fit
+from helpers.data.module import CaptchaData, collect
+from helpers.models.weights import reader_of
+from helpers.text import metrics
+from helpers.training.module import fit
 from tests.benchmarks.common import held_out, parse, parser, table
 
 

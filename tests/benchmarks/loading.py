@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from helpers.config import Config
-from helpers.data import collect
-from helpers.synthetic import STYLES, make_captchas
+from helpers.data.module import collect
+from helpers.synthetic.captchas import STYLES, make_captchas
 
 GOAL = 100_000  # pictures
 

@@ -18,12 +18,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.command_line import main as command_line
 from helpers.config import Config
-from helpers.evaluation import judge
-from helpers.onnx_model import save_onnx
-from helpers.pictures import list_pictures
-from helpers.reader import Reader
+from helpers.evaluation.trial import judge
+from helpers.pictures.opening import list_pictures
+from helpers.reading.command_line import main as command_line
+from helpers.reading.onnx import save_onnx
+from helpers.reading.reader import Reader
 from tests.benchmarks.common import table
 from tests.service import served
 

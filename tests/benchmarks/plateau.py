@@ -10,11 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers import metrics
 from helpers.config import Config
-from helpers.data import load_data
-from helpers.model import reader_of
-from helpers.training import fit
+from helpers.data.module import load_data
+from helpers.models.weights import reader_of
+from helpers.text import metrics
+from helpers.training.module import fit
 
 
 def first_epoch(history: list[dict[str, float]], share: float) -> str:

@@ -29,8 +29,9 @@ COMMANDS = {  # a call of Python, with `{}` for the mounted folder; what it work
     "merge": "from mlruns_tools import merge as m; m.main(['{}/mlruns.zip', '{}/merged/mlruns'])",
     "pack": "from mlruns_tools import pack as p; p.main(['{}/moved/mlruns', '--to', '{}/packed.zip'])",
     "training, its checkpoints": "import os; os.environ |= {'CAPTCHA_WORK': '{}/work', 'CAPTCHA_TINY': '1'};"
-    " from helpers import experiment as e, session; from helpers.config import Config; from helpers.data import load_data;"
-    " from helpers.training import fit; config = Config(recipe='conv_ctc', device='cpu'); data = load_data(config);"
+    " from helpers import experiment as e; from helpers.config import Config; from helpers.data.module import load_data;"
+    " from helpers.training import session; from helpers.training.module import fit;"
+    " config = Config(recipe='conv_ctc', device='cpu'); data = load_data(config);"
     " fit(config, data, owner=session.begin(config, e._facts(config, data), data).id)",
 }
 

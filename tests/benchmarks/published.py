@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from helpers.data import CaptchaData
-from helpers.recipes import IMAGENET_MEAN, IMAGENET_STD
+from helpers.data.module import CaptchaData
+from helpers.models.recipes import IMAGENET_MEAN, IMAGENET_STD
 
 LIKE = "cnn_gru_ctc"  # the recipe for which the captchas are collected; the files themselves are read here
 BATCH_SIZE, EPOCHS, PATIENCE = 32, 50, 10

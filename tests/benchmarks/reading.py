@@ -21,11 +21,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from helpers import metrics
-from helpers.onnx_model import save_onnx
-from helpers.pictures import open_picture
-from helpers.reader import BATCH_SIZE, Reader
-from helpers.samples import find_samples
+from helpers.data.samples import find_samples
+from helpers.pictures.opening import open_picture
+from helpers.reading.onnx import save_onnx
+from helpers.reading.reader import BATCH_SIZE, Reader
+from helpers.text import metrics
 from tests.benchmarks.common import processor, table
 
 Read = Callable[[Sequence[Path]], list[str]]

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from mlflow.artifacts import download_artifacts
 
-from helpers.pictures import list_pictures
-from helpers.reader import Reader
+from helpers.pictures.opening import list_pictures
+from helpers.reading.reader import Reader
 from tests.benchmarks.common import processor, table
 from tests.service import Service, malformed, served
 

@@ -1,0 +1,1 @@
+"""Data: captchas and their texts as people keep them in, audited and split, batches for a training out."""

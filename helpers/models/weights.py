@@ -1,0 +1,102 @@
+"""A trained network on disk: `model_weights.pth`, plain tensors, and `model.json`, all that is needed to build it again."""
+
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from helpers.config import PROJECT
+from helpers.models.codec import Codec
+from helpers.models.recipes import RECIPES, Recipe
+from helpers.pictures.view import WHOLE
+from helpers.reading.reader import DESCRIPTION, WEIGHTS, Description, Reader
+
+PRETRAINED = PROJECT / "assets" / "pretrained"  # a model folder each for recipes that can begin with its weights
+
+
+class TorchEngine:
+    """A network as readers use it: numpy in, numpy out."""
+
+    def __init__(self, network: nn.Module, device: str = "cpu") -> None:
+        self.network, self.device = network.to(device).eval(), device
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """float32 (B, C, H, W) to logits (B, T, K)."""
+        with torch.inference_mode():
+            return self.network(torch.from_numpy(images).to(self.device)).float().cpu().numpy()
+
+
+def describe(codec: Codec, recipe: Recipe, case: str = "keep", temperature: float = 1.0) -> Description:
+    """What a reader must know of a network that was trained for the codec with the recipe."""
+    return Description(
+        recipe=recipe.name,
+        charset=codec.charset,
+        text_length=codec.length,
+        image_size=recipe.image_size,
+        mean=recipe.mean,
+        std=recipe.std,
+        case=case,
+        aspect=recipe.aspect,
+        crop=recipe.crop or WHOLE,
+        codec="positions" if recipe.fixed_length else "ctc",
+        temperature=temperature,
+        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+    )
+
+
+def save_model(
+    folder: Path, network: nn.Module, codec: Codec, recipe: Recipe, case: str = "keep", temperature: float = 1.0
+) -> Path:
+    """Writes the weights as plain tensors and, as JSON, all that is needed to build the same reader again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    torch.save(weights, folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(str(describe(codec, recipe, case, temperature)), encoding="utf-8")
+    return folder
+
+
+def recipe_of(description: Description) -> Recipe:
+    """The recipe as it was trained. Raises ValueError where this project does not know it."""
+    if description.recipe not in RECIPES:
+        raise ValueError(f"the model was made by the recipe {description.recipe!r}; known are {[*RECIPES]}")
+    names = ("image_size", "mean", "std", "aspect", "crop")
+    return replace(RECIPES[description.recipe], fit_width=False, **{n: getattr(description, n) for n in names})
+
+
+def load_network(folder: Path, description: Description, device: str = "cpu") -> TorchEngine:
+    """The network of a model folder, with its weights."""
+    recipe = recipe_of(description)
+    network = recipe.network(recipe.codec(description.charset, description.text_length))
+    network.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+    return TorchEngine(network, device)
+
+
+def begin_with_pretrained(network: nn.Module, codec: Codec, recipe: Recipe) -> None:
+    """Puts the recipe's pretrained weights into its network, those of the head character by character.
+
+    Characters that they do not know keep the weights they have, which is said. Raises ValueError where there are none.
+    """
+    folder = PRETRAINED / recipe.name
+    if not folder.is_dir():
+        there = ", ".join(sorted(path.name for path in PRETRAINED.glob("*/"))) or "none: copy the project's there"
+        raise ValueError(
+            f"the recipe {recipe.name!r} has no pretrained weights: leave pretrained off. In {PRETRAINED} are {there}"
+        )
+    description = Description.load(folder)
+    own, theirs = codec.shared_classes(recipe.codec(description.charset, description.text_length))
+    known = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    for name, tensor in network.state_dict().items():
+        if name.startswith("head."):
+            tensor[own] = known[name][theirs]
+        else:
+            tensor.copy_(known[name])
+    if new := sorted(set(codec.charset) - set(description.charset)):
+        print(f"{new} stand in no pretrained weights: they are learned from nothing")
+
+
+def reader_of(network: nn.Module, codec: Codec, recipe: Recipe, device: str = "cpu", case: str = "keep") -> Reader:
+    """A reader of a network in memory, which is put into evaluation mode."""
+    return Reader(TorchEngine(network, device), describe(codec, recipe, case))
