@@ -8,6 +8,7 @@ from pathlib import Path
 PREFIX = "CAPTCHA_"
 SYNTHETIC = "synthetic:"  # how a description of captchas that are made in memory begins
 PROJECT = Path(__file__).resolve().parent.parent
+PRETRAINED = PROJECT / "assets" / "pretrained"  # a model folder each for recipes that can begin with its weights
 KAGGLE_WORK = Path("/kaggle/working")
 
 
@@ -75,6 +76,11 @@ class Config:
         if self.data is not None:
             object.__setattr__(self, "data", as_source(self.data))
         self._check()
+
+    @classmethod
+    def parse(cls, texts: Mapping[str, str]) -> "Config":
+        """From fields as text, in the form of their variables, such as {"image_size": "40x150"}."""
+        return cls(**environment({PREFIX + name.upper(): str(text) for name, text in texts.items()}))
 
     def __str__(self) -> str:
         """The fields that differ from their defaults, and where the output goes."""

@@ -14,8 +14,8 @@ from pytorch_lightning import __version__ as lightning_version
 from torch import __version__ as torch_version
 
 from helpers.config import Config, on_kaggle
-from helpers.data.module import SPLIT_FILE, SPLIT_LIST, CaptchaData, CaptchaDataset
-from helpers.data.samples import relative_name
+from helpers.data.dataset import CaptchaDataset
+from helpers.data.module import SPLIT_FILE, CaptchaData
 from helpers.evaluation import breakdown
 from helpers.evaluation.answers import Answers, answers_of
 from helpers.evaluation.calibration import (
@@ -27,18 +27,24 @@ from helpers.evaluation.calibration import (
     reliability,
     risk_coverage,
 )
-from helpers.models.weights import reader_of, save_model
+from helpers.models.weights import save_model
+from helpers.output import SPLIT_LIST
 from helpers.pictures.view import WHOLE
 from helpers.plots import confidence as confidence_plots
 from helpers.plots import readings as plots
+from helpers.plots.readings import contact_sheet
+from helpers.plots.training import curves
+from helpers.reading.export import reader_of
 from helpers.reading.reader import Reader
 from helpers.reading.serving import make_servable
-from helpers.record.tracking import TrackedRun, record_folder, record_link, track, tracking_server
+from helpers.record.runs import record_folder, record_link, tracking_server
+from helpers.record.tracking import TrackedRun, track
+from helpers.sources.names import relative_name
 from helpers.text import metrics
 from helpers.text.spelling import Reading
 from helpers.training import session
 from helpers.training.checkpoints import Diverged
-from helpers.training.module import choose_device, choose_precision, fit, is_helper
+from helpers.training.trainer import choose_device, choose_precision, fit, is_helper
 from mlruns_tools.fixed_paths import DATABASE, Refused
 from mlruns_tools.pack import pack
 
@@ -97,7 +103,7 @@ def _train(config: Config, data: CaptchaData, notebook: str | None) -> Result:
         temperature = fit_temperature(validation.confidences, validation.right)
         model = save_model(config.work / "model", network, codec, recipe, config.case, temperature)
         run.folder(make_servable(model), "model")
-        run.figure(plots.curves(fitted.history), "figures/curves.png")
+        run.figure(curves(fitted.history), "figures/curves.png")
         step = len(fitted.history) if sitting.tested else 0  # what was tested before stays in the history
         run.metrics({f"best_{name}": value for name, value in fitted.best.items() if name.startswith("val")}, step)
         test = answers_of(Reader.load(model, device), data.test)
@@ -190,7 +196,7 @@ def _record_data(run: TrackedRun, data: CaptchaData) -> None:
     if data.audit:
         run.text(data.audit.to_json(), "data/audit.json")
         run.text(f"{data.audit}\n{data}\n", "data/audit.txt")
-    run.figure(data.contact_sheet(), "figures/contact_sheet.png")
+    run.figure(contact_sheet(data.train.samples, data.train.images), "figures/contact_sheet.png")
 
 
 def _facts(config: Config, data: CaptchaData) -> dict[str, object]:

@@ -12,7 +12,7 @@ from numbers import Number
 from typing import TextIO
 
 MAX_SHOWN, MAX_SENTENCE = 300, 4_000  # characters of a name, and of a sentence with names, that a person is shown
-READINGS = ("path", "text", "confidence")  # the first columns of what `python -m helpers.reading.reader` writes
+READINGS = ("path", "text", "confidence")  # the first columns of what `python -m helpers read` writes
 SPLIT_LIST = ("file", "text", "split", "content")  # of a run's split list; content: see `decoding.digest`
 PATHS = ("file", "path")  # columns that hold names of files
 FORMULA = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # what formulas begin with; the last four are their full-width forms

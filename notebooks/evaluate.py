@@ -15,25 +15,17 @@
 # %% [markdown]
 # ## Setup
 #
-# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cells that the Kaggle build adds, or in an
+# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cell that the Kaggle build adds, or in an
 # attached data set. On Kaggle this installs what the image lacks, and says what the session has.
 
 # %%
 import sys
-from itertools import chain
-from pathlib import Path
+from glob import glob
 
-beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents, Path("captcha-ocr")]
-attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
-root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
-assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
-)
-sys.path.insert(0, str(root.resolve()))
+sys.path[:0] = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob("/kaggle/input/**/helpers/..", recursive=True)]
+from helpers.kaggle import session
 
-from helpers.kaggle import inputs as kaggle
-
-kaggle.prepare()
+session.prepare()
 
 # %% [markdown]
 # ## Configuration
@@ -42,7 +34,7 @@ kaggle.prepare()
 # tested on the same captchas. `model` names a model folder instead, `data` other captchas than the best run's test side.
 
 # %% tags=["parameters"]
-from helpers.config import Config
+from helpers import Config
 
 config = Config()  # for example Config(runs="4f2a91c0, wide net", data="new-captchas")
 print(config)
@@ -56,7 +48,7 @@ print(config)
 # %%
 from helpers.evaluation import trial as evaluation
 
-kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
+session.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 trial = evaluation.judge(config)
 print(trial)
 test, readings = trial.test, trial.readings[0]  # of the first model, the best by validation
@@ -68,8 +60,8 @@ test, readings = trial.test, trial.readings[0]  # of the first model, the best b
 # stand apart, since a CTC network that merges repeats wrongly loses just those.
 
 # %%
-from helpers.text import metrics
 from helpers.plots import readings as plots
+from helpers.text import metrics
 
 texts = [reading.text for reading in readings]
 score = metrics.score(texts, test.texts)
@@ -135,4 +127,4 @@ from helpers.evaluation import comparison
 compared = comparison.compare(trial)
 print(compared)
 assert compared.scores[0].exact == score.exact or compared.folded
-compared.figure()
+plots.shares(compared.shares, f"Whole captchas read right, of the same {len(test)}", "model")

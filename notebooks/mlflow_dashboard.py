@@ -19,31 +19,23 @@
 # %% [markdown]
 # ## Setup
 #
-# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cells that the Kaggle build adds, or in an
+# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cell that the Kaggle build adds, or in an
 # attached data set. On Kaggle this installs what the image lacks, and says what the session has.
 
 # %%
 import sys
-from itertools import chain
-from pathlib import Path
+from glob import glob
 
-beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents, Path("captcha-ocr")]
-attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
-root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
-assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
-)
-sys.path.insert(0, str(root.resolve()))
+sys.path[:0] = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob("/kaggle/input/**/helpers/..", recursive=True)]
+from helpers.kaggle import session
 
-from helpers.kaggle import inputs as kaggle
-
-kaggle.prepare()
+session.prepare()
 
 # %%
 import pandas
 
-from helpers.plots import readings as plots
-from helpers.config import Config
+from helpers import Config
+from helpers.plots.training import compare_runs
 from mlruns_tools import dashboard as tools
 
 # %% [markdown]
@@ -55,7 +47,7 @@ from mlruns_tools import dashboard as tools
 
 # %%
 config = Config()
-kaggle.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
+session.bring_record(config.work)  # of a training notebook whose output is attached on Kaggle
 arguments = tools.arguments()
 source = tools.chosen_record(arguments.source, config.work / "mlruns")
 
@@ -119,7 +111,7 @@ print(different.to_string(header=False) if newest else "")
 
 # %%
 curves = {metric: tools.histories(report.source, metric) for metric in ("val_loss", "val_exact")}
-plots.compare_runs(curves)
+compare_runs(curves)
 
 # %% [markdown]
 # What the newest run keeps, by folder: enough to see what it was trained on, to read with it, and to train it again.

@@ -18,25 +18,17 @@
 # %% [markdown]
 # ## Setup
 #
-# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cells that the Kaggle build adds, or in an
+# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cell that the Kaggle build adds, or in an
 # attached data set. On Kaggle this installs what the image lacks, and says what the session has.
 
 # %%
 import sys
-from itertools import chain
-from pathlib import Path
+from glob import glob
 
-beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents, Path("captcha-ocr")]
-attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
-root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
-assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
-)
-sys.path.insert(0, str(root.resolve()))
+sys.path[:0] = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob("/kaggle/input/**/helpers/..", recursive=True)]
+from helpers.kaggle import session
 
-from helpers.kaggle import inputs as kaggle
-
-kaggle.prepare()
+session.prepare()
 
 # %% [markdown]
 # ## Configuration
@@ -45,7 +37,7 @@ kaggle.prepare()
 # which wins. Without data of your own, synthetic captchas are drawn.
 
 # %% tags=["parameters"]
-from helpers.config import Config
+from helpers import Config
 
 config = Config()  # for example Config(data="my-captchas", epochs=20, seed=1)
 print(config)
@@ -146,10 +138,10 @@ print(f"{lessons.count_alignments('8AE5T', frames=37):,} alignments of 8AE5T in 
 #
 # Most failures begin in the data, so it is looked at before the first epoch. Errors stop here, with the names of the
 # files; warnings say which setting would help, and nothing is changed unless you set it. The same report comes from
-# `python -m helpers.data.module FOLDER_ZIP_OR_CSV`.
+# `python -m helpers audit FOLDER_ZIP_OR_CSV`.
 
 # %%
-from helpers.data.module import load_data
+from helpers import load_data
 
 data = load_data(config)
 print(data.audit)
@@ -169,7 +161,9 @@ assert data.shared or not set(data.train.texts) & set(data.test.texts)
 # Do the texts belong to the pictures?
 
 # %%
-data.contact_sheet()
+from helpers.plots import readings as plots
+
+plots.contact_sheet(data.train.samples, data.train.images)
 
 # %% [markdown]
 # ## The network
@@ -179,7 +173,7 @@ data.contact_sheet()
 # layers after them see each column among its neighbours, and the head gives a number to every class in every frame.
 
 # %%
-from helpers.training.module import build
+from helpers.training.trainer import build
 
 module = build(config, data)
 images, texts = next(iter(data.val_dataloader()))
@@ -240,7 +234,8 @@ assert all(rows[-1]["loss"] < rows[0]["loss"] for rows in trainings.values())
 # An interrupted training goes on in the same run when the notebook is run again with the same settings and captchas.
 
 # %%
-from helpers.experiment import pack_record, readings_figure, train
+from helpers import pack_record, train
+from helpers.experiment import readings_figure
 
 result = train(config, data, notebook="train_ctc")
 assert len(result.history) >= 1 and (result.model / "model_weights.pth").is_file()
@@ -250,9 +245,9 @@ assert len(result.history) >= 1 and (result.model / "model_weights.pth").is_file
 # rate* counts how many characters would have to be changed, added or removed, as a share of all.
 
 # %%
-from helpers.plots import readings as plots
+from helpers.plots.training import curves
 
-plots.curves(result.history)
+curves(result.history)
 
 # %% [markdown]
 # ## How well it reads
@@ -279,7 +274,7 @@ readings_figure(data.test, result.readings)
 
 # %%
 from helpers.evaluation.answers import answers_of
-from helpers.reading.reader import Reader
+from helpers import Reader
 
 reader = Reader.load(result.model)
 answers = answers_of(reader, data.test)
@@ -338,5 +333,5 @@ confidence_plots.risk_coverage_curve(confidences, answers.right, result.calibrat
 
 # %%
 archive = pack_record(config)
-print(f"read with the model: python -m helpers.reading.reader {result.model} IMAGE_OR_FOLDER")
-kaggle.download_link(archive)
+print(f"read with the model: python -m helpers read IMAGE_OR_FOLDER --model {result.model}")
+session.download_link(archive)

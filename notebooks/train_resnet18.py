@@ -16,25 +16,17 @@
 # %% [markdown]
 # ## Setup
 #
-# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cells that the Kaggle build adds, or in an
+# The notebook is thin: what it calls lives in `helpers`, found beside it, in the cell that the Kaggle build adds, or in an
 # attached data set. On Kaggle this installs what the image lacks, and says what the session has.
 
 # %%
 import sys
-from itertools import chain
-from pathlib import Path
+from glob import glob
 
-beside = [Path.cwd(), *Path.cwd().parents, *Path(globals().get("__file__", "_")).resolve().parents, Path("captcha-ocr")]
-attached = (file.parents[1] for d in range(1, 6) for file in Path("/kaggle/input").glob("*/" * d + "helpers/config.py"))
-root = next((place for place in chain(beside, attached) if (place / "helpers" / "config.py").is_file()), None)
-assert root, (
-    "`helpers` is not here: use the notebook that `python -m helpers.kaggle.inputs build` makes, or attach the project"
-)
-sys.path.insert(0, str(root.resolve()))
+sys.path[:0] = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob("/kaggle/input/**/helpers/..", recursive=True)]
+from helpers.kaggle import session
 
-from helpers.kaggle import inputs as kaggle
-
-kaggle.prepare()
+session.prepare()
 
 # %% [markdown]
 # ## Configuration
@@ -43,7 +35,7 @@ kaggle.prepare()
 # which wins. Without data of your own, synthetic captchas are drawn.
 
 # %% tags=["parameters"]
-from helpers.config import Config
+from helpers import Config
 
 config = Config(recipe="resnet18")  # for example Config(recipe="resnet18", data="my-captchas", seed=1)
 print(config)
@@ -53,10 +45,10 @@ print(config)
 #
 # Most failures begin in the data, so it is looked at before the first epoch. Errors stop here, with the names of the
 # files; warnings say which setting would help, and nothing is changed unless you set it. The same report comes from
-# `python -m helpers.data.module FOLDER_ZIP_OR_CSV`.
+# `python -m helpers audit FOLDER_ZIP_OR_CSV`.
 
 # %%
-from helpers.data.module import load_data
+from helpers import load_data
 
 data = load_data(config)
 print(data.audit)
@@ -73,7 +65,9 @@ assert data.shared or not set(data.train.texts) & set(data.test.texts)
 # Do the texts belong to the pictures?
 
 # %%
-data.contact_sheet()
+from helpers.plots import readings as plots
+
+plots.contact_sheet(data.train.samples, data.train.images)
 
 # %% [markdown]
 # ## From ImageNet to captchas
@@ -85,7 +79,7 @@ data.contact_sheet()
 import torch
 from torchvision.models import resnet18
 
-from helpers.training.module import build
+from helpers.training.trainer import build
 
 torch.manual_seed(config.seed)
 imagenet = resnet18()  # its weights drawn, not ImageNet's
@@ -121,7 +115,6 @@ assert torch.allclose(answer, before, atol=1e-4)
 # to the front.
 
 # %%
-from helpers.plots import readings as plots
 from helpers.lessons import trials
 
 images, places = trials.letters(range(1))  # (B, 1, H, W), one of each letter
@@ -194,7 +187,8 @@ for recipe in RECIPES.values():
 # An interrupted training goes on in the same run when the notebook is run again with the same settings and captchas.
 
 # %%
-from helpers.experiment import pack_record, readings_figure, train
+from helpers import pack_record, train
+from helpers.experiment import readings_figure
 
 result = train(config, data, notebook="train_resnet18")
 assert len(result.history) >= 1 and (result.model / "model_weights.pth").is_file()
@@ -204,7 +198,9 @@ assert len(result.history) >= 1 and (result.model / "model_weights.pth").is_file
 # rate* counts how many characters would have to be changed, added or removed, as a share of all.
 
 # %%
-plots.curves(result.history)
+from helpers.plots.training import curves
+
+curves(result.history)
 
 # %% [markdown]
 # ## How well it reads
@@ -247,5 +243,5 @@ assert result.calibration.n == len(data.test)
 
 # %%
 archive = pack_record(config)
-print(f"read with the model: python -m helpers.reading.reader {result.model} IMAGE_OR_FOLDER")
-kaggle.download_link(archive)
+print(f"read with the model: python -m helpers read IMAGE_OR_FOLDER --model {result.model}")
+session.download_link(archive)

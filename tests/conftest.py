@@ -8,7 +8,8 @@ from helpers.config import Config
 from helpers.data.module import CaptchaData, load_data
 from helpers.experiment import Result, train
 from helpers.record.registry import CHAMPION, NAME
-from helpers.record.tracking import record_folder, tracking_uri
+from helpers.record.runs import record_folder
+from helpers.record.tracking import tracking_uri
 from tests import service
 
 CHAMPION_URI = f"models:/{NAME}@{CHAMPION}"

@@ -29,11 +29,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers.data.samples import find_samples
 from helpers.output import printable, shown
 from helpers.pictures.decoding import decode
 from helpers.pictures.files import DataError, list_pictures
 from helpers.pictures.opening import is_picture
+from helpers.sources.samples import find_samples
 from tests.captchas import encoded, noise
 
 BYTES, SECONDS = 1_000_000_000, 10  # of address space, in which all that was imported stands too; of processor time

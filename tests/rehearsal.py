@@ -22,8 +22,8 @@ from pathlib import Path
 
 from helpers.config import PROJECT
 from helpers.kaggle.build import NOTEBOOKS, TRAINING, build
-from helpers.kaggle.inputs import WHEELS, normal, requirements
-from helpers.synthetic.captchas import make_captchas
+from helpers.kaggle.packages import WHEELS, normal, requirements
+from helpers.synthetic.folder import make_captchas
 
 IMAGE = PROJECT / "tests" / "kaggle-image.txt"
 KAGGLE = Path("/kaggle")
@@ -184,7 +184,7 @@ class Outcome:
             output([sys.executable, "fixed_paths.py", "mlruns.zip"], home)
             run = next(home.glob("mlruns/artifacts/*/artifacts/model")).parents[1].name
             picture = next(self.working.parent.glob("input/**/captcha-pictures/**/*.png"))
-            command = [sys.executable, "-m", "helpers.reading.reader", f"runs:/{run}/model", picture]
+            command = [sys.executable, "-m", "helpers", "read", picture, "--model", f"runs:/{run}/model"]
             line = output(command, PROJECT, {"CAPTCHA_WORK": folder}).splitlines()[-1]
             assert line.startswith(f"{picture},") and len(line.split(",")[1]) == len(picture.stem), line
             return f"{picture.stem} read as {line.split(',')[1]}"

@@ -13,8 +13,8 @@ import torch
 from helpers.config import PROJECT, Config
 from helpers.data.module import load_data
 from helpers.models.weights import save_model
-from helpers.synthetic.captchas import make_captchas
-from helpers.training.module import build
+from helpers.synthetic.folder import make_captchas
+from helpers.training.trainer import build
 from tests.benchmarks import accuracy
 from tests.records import sqlite_record
 

@@ -15,7 +15,8 @@ from helpers.evaluation.answers import Answers, answers_of
 from helpers.evaluation.calibration import calibrate, fit_temperature
 from helpers.experiment import record_calibration, record_test
 from helpers.reading.reader import Reader
-from helpers.record.tracking import record_folder, tracking_uri
+from helpers.record.runs import record_folder
+from helpers.record.tracking import tracking_uri
 from helpers.text.metrics import character_error_rate
 from helpers.text.spelling import PositionSpelling
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -16,17 +17,17 @@ from hypothesis import strategies as st
 
 from helpers.config import Config
 from helpers.data import module as data
-from helpers.data.samples import find_samples, one_spelling
 from helpers.evaluation.seen import SplitList
 from helpers.models.recipes import get_recipe
 from helpers.models.weights import save_model
 from helpers.output import READINGS, SPLIT_LIST, harmless, json_text, plain, printable, sentence, shown
 from helpers.pictures.files import DataError, first_names
-from helpers.reading import command_line
-from helpers.reading import onnx as onnx_model
+from helpers.reading import export
 from helpers.record.tracking import TrackedRun
-from helpers.synthetic import captchas as synthetic
-from helpers.text.spelling import Reading
+from helpers.rows import csv_rows
+from helpers.sources.samples import find_samples
+from helpers.text.spelling import Reading, one_spelling
+from tests import verbs
 from tests.captchas import encoded, noise, write, write_all
 
 ODD = ["\x1b", "\x1b[31m", "\x9b", "\x07", "\u202e", "\u2066", "\u200b", "\r", "\n", "\t", "\x7f", "\x00", "\ud800"]
@@ -95,15 +96,15 @@ NAMES = NAMES.map(lambda parts: "".join(parts).replace("/", "").replace("\0", ""
 @settings(max_examples=60, suppress_health_check=[*HealthCheck], deadline=None)
 @given(st.lists(st.tuples(NAMES, TEXT.filter(lambda text: text.strip())), min_size=1, max_size=5))
 def test_readings_that_are_written_are_read_as_labels_exactly(rows: list[tuple[str, str]]) -> None:
-    """Names and texts of any characters: the table of `python -m helpers.reading.reader` as the labels of a training."""
-    options = command_line.argument_parser().parse_args(["model", "x"])
+    """Names and texts of any characters: the table of `python -m helpers read` as the labels of a training."""
+    options = SimpleNamespace(accept=None, best=0)
     with tempfile.TemporaryDirectory() as scratch:
         folder, told = Path(scratch), io.StringIO()
         pairs = {one_spelling(name) + ".png": one_spelling(text) for name, text in rows}
         pairs = {name: text for name, text in pairs.items() if len(os.fsencode(name)) < 200 and text}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", told)
-            write_row = command_line.csv_rows(options)
+            write_row = csv_rows(options)
             for name, text in pairs.items():
                 (folder / name).write_bytes(b"")
                 write_row(Path(name), Reading(text, -0.0))
@@ -199,20 +200,20 @@ def test_no_command_says_to_a_terminal_what_a_name_orders(
     monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path / "work"))
     reports = ["--json", str(tmp_path / "audit.json"), "--sheet", str(tmp_path / "sheet.png")]
     with warnings.catch_warnings(record=True) as warned:  # of glyphs that a font lacks
-        assert data.main([str(folder), "--recipe", "conv_ctc", *reports]) == 1
+        assert verbs.audit([str(folder), "--recipe", "conv_ctc", *reports]) == 1
     assert all(printable(warning.message, keep="\n") == str(warning.message) for warning in warned)
     assert "\\u001b]0;title\\u0007m.png" in told(capsys)
     assert json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))["images"] == 13
     for options in ([], ["--json-lines"], ["--best", "2"]):
-        assert command_line.main([str(model), str(folder), *options]) == 1
+        assert verbs.read([str(model), str(folder), *options]) == 1
         assert "could not read" in told(capsys)
     (strange := tmp_path / "\x1b[2J\u202e").mkdir()
     for command, arguments in (
-        (data.main, [str(strange)]),
-        (command_line.main, [str(model), str(strange / "x.zip")]),
-        (command_line.main, [str(strange), str(folder)]),
-        (onnx_model.main, [str(strange)]),
-        (synthetic.main, [str(folder), "--count", "0"]),
+        (verbs.audit, [str(strange)]),
+        (verbs.read, [str(model), str(strange / "x.zip")]),
+        (verbs.read, [str(strange), str(folder)]),
+        (verbs.export, [str(strange)]),
+        (verbs.synthetic, [str(folder), "--count", "0"]),
     ):
         with pytest.raises(SystemExit, match="2"):
             command(arguments)
@@ -240,7 +241,7 @@ def test_paths_in_readings_open_and_no_cell_is_a_formula(
             path.unlink()
     monkeypatch.chdir(folder)
     names = sorted(path.name for path in folder.iterdir())
-    assert command_line.main([str(model), "--", *names]) == 0
+    assert verbs.read([str(model), "--", *names]) == 0
     table = pandas.read_csv(io.StringIO(capsys.readouterr().out), dtype=str, keep_default_na=False)
     assert list(table.columns) == list(READINGS) and len(table) == len(names) == 4
     assert [Path(path) for path in table["path"]] == [Path(name) for name in names]
@@ -272,26 +273,26 @@ def test_exit_2_means_that_nothing_was_changed(
     good, there = tmp_path / "new.json", tmp_path / "a.json"
     for report, sheet in ((there, "a.xyz"), (good, "nowhere/a.png"), (there, "folder"), ("folder", "a.png")):
         refused(
-            data.main,
+            verbs.audit,
             [pictures, "--recipe", "conv_ctc", "--json", tmp_path / report, "--sheet", tmp_path / sheet],
             tmp_path,
         )
-    refused(data.main, [pictures, "--charset", "AA"], tmp_path)
-    refused(data.main, [tmp_path / "folder"], tmp_path)
-    refused(synthetic.main, [pictures, "--count", "3"], tmp_path)
-    refused(synthetic.main, [tmp_path / "a.json" / "below"], tmp_path)
-    refused(command_line.main, [model, pictures, "--words", tmp_path], tmp_path)
-    refused(command_line.main, [model, tmp_path / "absent.zip"], tmp_path)
-    refused(command_line.main, ["runs:/0123/model", pictures], tmp_path)
-    refused(onnx_model.main, [tmp_path / "folder", "--to", tmp_path / "deep" / "x.onnx"], tmp_path)
+    refused(verbs.audit, [pictures, "--charset", "AA"], tmp_path)
+    refused(verbs.audit, [tmp_path / "folder"], tmp_path)
+    refused(verbs.synthetic, [pictures, "--count", "3"], tmp_path)
+    refused(verbs.synthetic, [tmp_path / "a.json" / "below"], tmp_path)
+    refused(verbs.read, [model, pictures, "--words", tmp_path], tmp_path)
+    refused(verbs.read, [model, tmp_path / "absent.zip"], tmp_path)
+    refused(verbs.read, ["runs:/0123/model", pictures], tmp_path)
+    refused(verbs.export, [tmp_path / "folder", "--to", tmp_path / "deep" / "x.onnx"], tmp_path)
 
 
 def test_an_export_that_fails_leaves_no_folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def differs(*_: object) -> None:
         raise ValueError("it reads otherwise")
 
-    monkeypatch.setattr(onnx_model, "check", differs)
-    refused(onnx_model.main, [model, "--to", tmp_path / "deep" / "x.onnx"], tmp_path)
+    monkeypatch.setattr(export, "check", differs)
+    refused(verbs.export, [model, "--to", tmp_path / "deep" / "x.onnx"], tmp_path)
 
 
 def test_captchas_that_are_half_made_are_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +307,7 @@ def test_captchas_that_are_half_made_are_exit_1(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SystemExit, match="1"):
-        synthetic.main([str(tmp_path / "set"), "--count", "9", "--workers", "1"])
+        verbs.synthetic([str(tmp_path / "set"), "--count", "9", "--workers", "1"])
     assert len([*(tmp_path / "set").iterdir()]) == 3
     left[0] = 0
-    refused(synthetic.main, [tmp_path / "set", "--count", "9", "--workers", "1"], tmp_path)
+    refused(verbs.synthetic, [tmp_path / "set", "--count", "9", "--workers", "1"], tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from helpers.config import PROJECT
-from helpers.kaggle.inputs import pins
+from helpers.kaggle.packages import pins
 from tests.lock import HEADING, LOCK, closure, locked, required
 
 

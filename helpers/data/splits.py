@@ -4,8 +4,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from helpers.data.samples import SPLITS, Sample
 from helpers.pictures.opening import DataError
+from helpers.sources.names import SPLITS, Sample
 
 
 def place(text: str, seed: int, purpose: str = "split") -> float:

@@ -9,7 +9,7 @@ from helpers.reading.reader import Reader
 from helpers.text.spelling import CTCSpelling, Reading, Spelling, log_softmax
 
 if TYPE_CHECKING:
-    from helpers.data.module import CaptchaDataset
+    from helpers.data.dataset import CaptchaDataset
 
 CHUNK = 1000  # images whose logits are worked on at once
 

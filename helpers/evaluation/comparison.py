@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import pandas
-from matplotlib.figure import Figure
 
 from helpers.evaluation.trial import Model, Trial
 from helpers.output import shown
-from helpers.plots import readings as plots
 from helpers.text import metrics
 
 
@@ -52,10 +50,10 @@ class Comparison:
             )
         return pandas.DataFrame(rows).to_string(index=False)
 
-    def figure(self) -> Figure:
-        """Exact match of each model with its interval."""
-        rows = {m.name: (round(s.exact * s.n), s.n) for m, s in zip(self.models, self.scores, strict=True)}
-        return plots.shares(rows, f"Whole captchas read right, of the same {self.scores[0].n}", "model")
+    @property
+    def shares(self) -> dict[str, tuple[int, int]]:
+        """Of each model, how many captchas it read right, of how many; `plots.readings.shares` draws them."""
+        return {m.name: (round(s.exact * s.n), s.n) for m, s in zip(self.models, self.scores, strict=True)}
 
 
 def compare(trial: Trial) -> Comparison:

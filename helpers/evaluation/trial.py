@@ -8,16 +8,17 @@ from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import Run
 
 from helpers.config import Config, as_source
-from helpers.data.module import SPLIT_FILE, CaptchaDataset, Collection, collect, load_data
-from helpers.data.samples import relative_name
+from helpers.data.collection import Collection, collect
+from helpers.data.dataset import CaptchaDataset
+from helpers.data.module import SPLIT_FILE
 from helpers.data.transforms import eval_transform
 from helpers.evaluation.calibration import PRECISIONS, Acceptance, accept, acceptance_name
 from helpers.evaluation.seen import Captcha, SplitList, judge_on
-from helpers.experiment import train
 from helpers.output import say, shown
 from helpers.pictures.opening import DataError, first_names
 from helpers.reading.reader import Reader
-from helpers.record.tracking import download_model, finished_runs, record_name, record_uri
+from helpers.record.runs import download_model, finished_runs, record_name, record_uri
+from helpers.sources.names import relative_name
 from helpers.synthetic.captchas import Synthetic
 from helpers.text.spelling import Reading
 
@@ -99,8 +100,8 @@ def acceptances(trial: Trial) -> list[Acceptance]:
 def choose_runs(config: Config) -> list[Run]:
     """The finished runs that `config.runs` or `config.model` (runs:/ID/model) names, else all; the best by validation first.
 
-    Runs that were trained on `config.data` come before others. None where `config.model` is a model folder. Where the
-    record holds no finished run yet, one is trained with this configuration. Raises DataError for names of no run.
+    Runs that were trained on `config.data` come before others. None where `config.model` is a model folder. Raises
+    DataError for names of no run, and where the record holds no finished run yet.
     """
     named = [word.strip() for word in (config.runs or "").split(",") if word.strip()]
     if config.model is not None:
@@ -109,10 +110,11 @@ def choose_runs(config: Config) -> list[Run]:
         if not config.model.startswith("runs:/"):
             return []
         named = [config.model.split("/")[1]]
-    if not named and not finished_runs(config):
-        say(f"no finished run in {record_name(config)} yet: training one")
-        train(config, load_data(config))
     found = finished_runs(config)
+    if not named and not found:
+        raise DataError(
+            f"there is no finished run in {record_name(config)} yet: train one first, as with python notebooks/train_ctc.py"
+        )
     chosen = {_the_one(word, found, config).info.run_id for word in named}
     if named:
         return [run for run in found if run.info.run_id in chosen]

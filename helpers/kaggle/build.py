@@ -1,12 +1,10 @@
 """What is uploaded to Kaggle: notebooks that need nothing beside them, and wheels for sessions without Internet.
 
-`python -m helpers.kaggle.inputs build`, the project in, `build/kaggle/` out. Standard library only.
+`python -m helpers kaggle build`, the project in, `build/kaggle/` out. Standard library only.
 """
 
-import argparse
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,29 +13,60 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from helpers import DOOR
 from helpers.config import PROJECT
-from helpers.kaggle.inputs import REQUIREMENTS, WHEELS, exactly, pins
-from helpers.output import sentence
+from helpers.kaggle.packages import REQUIREMENTS, WHEELS, exactly, pins
 
 TRAINING = ("train_ctc", "train_resnet18")
 NOTEBOOKS = (*TRAINING, "evaluate", "mlflow_dashboard")
 PACKAGES = ("helpers", "mlruns_tools")
 STAYS = "helpers/kaggle/build.py"  # of no use in a session
+WINGS = ("models", "pictures", "reading", "text")
 FOLDER = "captcha-ocr"  # where the notebook writes the files it carries; the setup cell looks there
 PYTHONS = ("312", "313")  # of Kaggle's image today and soon
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-OWNER = "YOUR-KAGGLE-NAME"  # stands where no owner is given
 HEADING = f"""## The code that this notebook runs
 
-These cells write it to `{FOLDER}/`, so that the notebook needs nothing beside it: each is one file of the project, made by
-`python -m helpers.kaggle.inputs build`. Read them if you like, or go on to *Setup*."""
+The cell below writes it to `{FOLDER}/`, so that the notebook needs nothing beside it: the files of the project, in the order
+in which captchas pass them. Read them if you like, or go on to *Setup*."""
+MARK, QUOTES = "#===== ", 3 * chr(39)  # before the name of each file; around all of them
+ORDER = (
+    "config",
+    "output",
+    "__init__",
+    "pictures",
+    "text",
+    "synthetic",
+    "models",
+    "record",
+    "kaggle",
+    "sources",
+    "data",
+)
+ORDER += (
+    "reading",
+    "evaluation",
+    "plots",
+    "training",
+    "experiment",
+    "lessons",
+)  # the data flow, as the wings stand in it
+WRITER = f"""
+from pathlib import Path
+
+for part in CODE.split("\\n{MARK}")[1:]:
+    name, _, text = part.partition("\\n")
+    file = Path("{FOLDER}", name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.strip("\\n") + "\\n", encoding="utf-8")
+"""
 
 
 def build(owner: str, data: Sequence[str], to: Path, offline: bool = False, wheels: bool = True) -> list[Path]:
     """Writes a folder per notebook and, with `wheels`, the one of wheels; returns them.
 
     `data` are the data sets to attach, OWNER/SLUG each; `offline` switches Internet off and attaches the wheels.
-    Raises ValueError for names that Kaggle would refuse and RuntimeError where wheels cannot be fetched.
+    Raises ValueError for names that Kaggle would refuse and OSError where wheels cannot be fetched.
     """
     if wrong := [name for name in (f"{owner}/any", *data) if not re.fullmatch(r"[\w-]+/[\w-]+", name)]:
         raise ValueError(f"{', '.join(wrong)}: OWNER/SLUG is expected, as in the address of the page on Kaggle")
@@ -58,21 +87,27 @@ def build(owner: str, data: Sequence[str], to: Path, offline: bool = False, whee
 
 
 def embedded(name: str) -> dict:
-    """The notebook with cells, before its setup, that write the files it needs."""
+    """The notebook with a cell, before its setup, that writes the files it needs."""
     notebook = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
     cells = [
         cell | _unrun(cell) for cell in notebook["cells"]
     ]  # another machine's outputs would pass for the session's
     setup = next(i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith("## Setup"))
-    files = needed_files(name)
-    made = sorted({str(Path(FOLDER, file).parent.as_posix()) for file in files})
-    make = "import os\n\n" + "\n".join(f'os.makedirs("{folder}", exist_ok=True)' for folder in made)
-    carried = [_cell("markdown", "code-heading", HEADING), _cell("code", "code-folders", make)]
-    for file in files:
-        text = (PROJECT / file).read_text(encoding="utf-8").rstrip("\n")  # the magic ends the last line
-        label = re.sub(r"[^A-Za-z0-9]+", "-", file)
-        carried.append(_cell("code", f"code-{label}", f"%%writefile {FOLDER}/{file}\n{text}"))
+    carried = [_cell("markdown", "code-heading", HEADING), _cell("code", "code", code_cell(needed_files(name)))]
     return notebook | {"cells": [*cells[:setup], *carried, *cells[setup:]]}
+
+
+def code_cell(files: Sequence[str]) -> str:
+    """A cell that writes these files of the project; their text stands in it as it is."""
+    parts = []
+    for file in files:
+        text = (PROJECT / file).read_text(encoding="utf-8").rstrip("\n")
+        if QUOTES in text or MARK in text.replace(f'"{MARK}"', ""):
+            raise ValueError(
+                f"{file} holds {QUOTES} or {MARK!r}, between which its text is carried: write it another way"
+            )
+        parts.append(f"\n{MARK}{file}\n{text}")
+    return f"CODE = r'''{''.join(parts)}\n'''{WRITER}".rstrip("\n")
 
 
 def needed_files(name: str) -> list[str]:
@@ -84,7 +119,17 @@ def needed_files(name: str) -> list[str]:
         if file not in found and file != STAYS and (PROJECT / file).is_file():
             found.add(file)
             ahead += imported((PROJECT / file).read_text(encoding="utf-8"))
-    return ["requirements.txt", REQUIREMENTS.name, *sorted(found - {script}), script]
+    if "helpers/reading/serving.py" in found:  # which copies the wings that read beside each model
+        found |= {
+            file.relative_to(PROJECT).as_posix() for wing in WINGS for file in (PROJECT / "helpers" / wing).glob("*.py")
+        }
+    return ["requirements.txt", REQUIREMENTS.name, *sorted(found - {script}, key=_place), script]
+
+
+def _place(file: str) -> tuple[int, str]:
+    """By which files are put in the order of the data flow; what is none of helpers comes last."""
+    wing = file.split("/")[1].removesuffix(".py")
+    return ORDER.index(wing) if file.startswith("helpers/") and wing in ORDER else len(ORDER), file
 
 
 def imported(source: str) -> list[str]:
@@ -95,8 +140,10 @@ def imported(source: str) -> list[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-    ours = [name.split(".") for name in names if name.split(".")[0] in PACKAGES]
-    return [f"{path[0]}/__init__.py" for path in ours] + [f"{'/'.join(path)}.py" for path in ours if len(path) > 1]
+    names += [DOOR[name.partition(".")[2]] for name in names if name.partition(".")[2] in DOOR]
+    paths = [path for path in (name.split(".") for name in names) if path[0] in PACKAGES]
+    above = {"/".join([*path[:depth], "__init__.py"]) for path in paths for depth in range(1, len(path) + 1)}
+    return [*above, *(f"{'/'.join(path)}.py" for path in paths if len(path) > 1)]
 
 
 def kernel_metadata(name: str, owner: str, data: Sequence[str], offline: bool) -> dict:
@@ -152,9 +199,7 @@ def _download(folder: Path, lines: Sequence[str], python: str) -> None:
     with exactly(lines) as files:
         done = subprocess.run([*command, *files], capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(
-            f"cannot fetch wheels of {', '.join(lines)} (--no-wheels builds without):\n{done.stderr[-1000:]}"
-        )
+        raise OSError(f"cannot fetch wheels of {', '.join(lines)} (--no-wheels builds without):\n{done.stderr[-1000:]}")
 
 
 def _unrun(cell: dict) -> dict:
@@ -171,24 +216,3 @@ def _cell(kind: str, label: str, source: str) -> dict:
 def _write_json(path: Path, content: dict) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Exit 0: built; 2: it cannot be built as asked."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.kaggle.inputs", description=__doc__.splitlines()[0])
-    command = parser.add_subparsers(required=True).add_parser("build", help="write what is uploaded to Kaggle")
-    command.add_argument("--owner", default=os.environ.get("KAGGLE_USERNAME", OWNER), help="your name on Kaggle")
-    command.add_argument("--data", nargs="+", default=[], metavar="OWNER/SLUG", help="data sets to attach")
-    command.add_argument("--to", type=Path, default=PROJECT / "build" / "kaggle", metavar="FOLDER")
-    command.add_argument("--offline", action="store_true", help="Internet off: attach the wheels' data set instead")
-    command.add_argument("--no-wheels", dest="wheels", action="store_false", help="notebooks only; needs no network")
-    options = parser.parse_args(arguments)
-    try:
-        folders = build(**vars(options))
-    except (ValueError, RuntimeError) as error:
-        parser.exit(2, f"{sentence(error)}\n")
-    for folder in folders:
-        print(folder, "-", ", ".join(sorted(path.name for path in folder.iterdir())))
-    if options.owner == OWNER:
-        print(f"before a push, build with --owner; the files name {OWNER}")
-    return 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.data.module import CaptchaData
-from helpers.plots.readings import NotebookFigure
+from helpers.plots.figure import NotebookFigure
 from helpers.synthetic.captchas import Synthetic
 from helpers.training.module import LitOCR
 

@@ -73,14 +73,9 @@ class Recipe:
         return steps
 
     def network(self, codec: Codec, pretrained: bool = False) -> nn.Module:
-        """The network whose logits the codec reads; `pretrained`: with ImageNet's weights, else those of PRETRAINED."""
+        """The network whose logits the codec reads; `pretrained`: with ImageNet's weights, where it has such."""
         extra = {"length": codec.length, "pretrained": pretrained} if isinstance(codec, FixedLengthCodec) else {}
-        network = self.make_network(codec.classes, self.image_size, self.channels, **extra)
-        if pretrained and not extra:
-            from helpers.models.weights import begin_with_pretrained  # not above: it builds on recipes
-
-            begin_with_pretrained(network, codec, self)
-        return network
+        return self.make_network(codec.classes, self.image_size, self.channels, **extra)
 
 
 def small_size(size: Iterable[int]) -> tuple[int, ...]:

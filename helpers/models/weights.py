@@ -4,29 +4,14 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from helpers.config import PROJECT
+from helpers.config import PRETRAINED
 from helpers.models.codec import Codec
 from helpers.models.recipes import RECIPES, Recipe
 from helpers.pictures.view import WHOLE
-from helpers.reading.reader import DESCRIPTION, WEIGHTS, Description, Reader
-
-PRETRAINED = PROJECT / "assets" / "pretrained"  # a model folder each for recipes that can begin with its weights
-
-
-class TorchEngine:
-    """A network as readers use it: numpy in, numpy out."""
-
-    def __init__(self, network: nn.Module, device: str = "cpu") -> None:
-        self.network, self.device = network.to(device).eval(), device
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, C, H, W) to logits (B, T, K)."""
-        with torch.inference_mode():
-            return self.network(torch.from_numpy(images).to(self.device)).float().cpu().numpy()
+from helpers.text.description import DESCRIPTION, WEIGHTS, Description
 
 
 def describe(codec: Codec, recipe: Recipe, case: str = "keep", temperature: float = 1.0) -> Description:
@@ -66,12 +51,20 @@ def recipe_of(description: Description) -> Recipe:
     return replace(RECIPES[description.recipe], fit_width=False, **{n: getattr(description, n) for n in names})
 
 
-def load_network(folder: Path, description: Description, device: str = "cpu") -> TorchEngine:
+def load_network(folder: Path, description: Description) -> nn.Module:
     """The network of a model folder, with its weights."""
     recipe = recipe_of(description)
     network = recipe.network(recipe.codec(description.charset, description.text_length))
     network.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-    return TorchEngine(network, device)
+    return network
+
+
+def make_network(recipe: Recipe, codec: Codec, pretrained: bool = False) -> nn.Module:
+    """The recipe's network; `pretrained`: with ImageNet's weights (resnet18), else those of PRETRAINED."""
+    network = recipe.network(codec, pretrained)
+    if pretrained and not recipe.fixed_length:
+        begin_with_pretrained(network, codec, recipe)
+    return network
 
 
 def begin_with_pretrained(network: nn.Module, codec: Codec, recipe: Recipe) -> None:
@@ -95,8 +88,3 @@ def begin_with_pretrained(network: nn.Module, codec: Codec, recipe: Recipe) -> N
             tensor.copy_(known[name])
     if new := sorted(set(codec.charset) - set(description.charset)):
         print(f"{new} stand in no pretrained weights: they are learned from nothing")
-
-
-def reader_of(network: nn.Module, codec: Codec, recipe: Recipe, device: str = "cpu", case: str = "keep") -> Reader:
-    """A reader of a network in memory, which is put into evaluation mode."""
-    return Reader(TorchEngine(network, device), describe(codec, recipe, case))

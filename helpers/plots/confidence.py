@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.evaluation.calibration import Acceptance, expected_calibration_error, reliability, risk_coverage
 from helpers.output import shown
-from helpers.plots.readings import NotebookFigure, show
+from helpers.plots.figure import NotebookFigure, show
 
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"
 NUMBER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}

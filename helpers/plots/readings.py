@@ -1,6 +1,5 @@
 """Figures of a training and of what it reads: histories, images (H, W, C) and strings in, `Figure` out; no pyplot."""
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -8,83 +7,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.metrics import confusion_matrix as count_pairs
 
 from helpers.output import printable, shown
+from helpers.plots.figure import MARKERS, NotebookFigure, show
+from helpers.sources.names import Sample
 from helpers.text.metrics import align, wilson_interval
 
+SHOWN = 24  # captchas on a contact sheet
 NOTHING = "(nothing)"  # the side of an alignment where no character stands
 GAP = "·"  # the same, inside a line of text
-STYLES = {  # marker and line tell the curves apart without their colours
-    "train_loss": {"marker": "o", "linestyle": "--"},
-    "val_loss": {"marker": "s", "linestyle": "-"},
-    "val_exact": {"marker": "^", "linestyle": "-"},
-    "val_cer": {"marker": "v", "linestyle": "--"},
-}
-MARKERS = "osv^Dx"  # tell runs apart without their colours
-NAMES = {
-    "val_exact": "exact match",
-    "val_cer": "character error rate",
-    "train_loss": "training",
-    "val_loss": "validation",
-}
-
-
-class NotebookFigure(Figure):
-    """A figure that a notebook shows as a picture, without pyplot and its global state.
-
-    With few colours and dots, so that an executed notebook stays small; the artifacts of a run have them all.
-    """
-
-    def _repr_png_(self) -> bytes:
-        whole, small = io.BytesIO(), io.BytesIO()
-        self.savefig(whole, format="png", dpi=72)
-        Image.open(whole).convert("RGB").quantize(64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-            small, "png"
-        )
-        return small.getvalue()
-
-
-def curves(history: Sequence[dict[str, float]]) -> Figure:
-    """Losses (left) and reading (right) over the epochs; a row may lack any key but `epoch`."""
-    if not history:
-        raise ValueError("no history to draw: at least one row with `epoch` is expected")
-    figure = NotebookFigure(figsize=(10, 4), layout="constrained")
-    losses, reading = figure.subplots(1, 2)
-    for axes, names in ((losses, ("train_loss", "val_loss")), (reading, ("val_exact", "val_cer"))):
-        for name in names:
-            points = [(row["epoch"], row[name]) for row in history if name in row]
-            axes.plot(*np.reshape(points, (-1, 2)).T, label=f"{NAMES[name]} ({name})", markersize=4, **STYLES[name])
-        axes.set_xlabel("epoch (passes over the training images)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    losses.set(title="Loss", ylabel="mean loss (nats)")
-    reading.set(title="Reading of the validation images", ylabel="share (0 to 1)")
-    reading.set_ylim(-0.03, max(1.03, reading.get_ylim()[1]))
-    figure.suptitle(f"Training over {len(history)} epoch{'s' * (len(history) > 1)}")
-    return figure
-
-
-def compare_runs(metrics: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> Figure:
-    """One panel per metric, in it one curve per run: {metric: {run: [(epoch, value), ...]}}."""
-    figure = NotebookFigure(figsize=(5 * len(metrics), 4.5), layout="constrained")
-    lines = {}
-    for axes, (metric, curves) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
-        for run, points in curves.items():
-            index = list(lines).index(run) if run in lines else len(lines)  # a run looks the same in every panel
-            style = {"color": f"C{index}", "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
-            (lines[run],) = axes.plot(*np.reshape(points, (-1, 2)).T, **style)
-        axes.set(title=f"{NAMES.get(metric, metric)} ({metric})", xlabel="epoch", ylabel=metric)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-        if not curves:
-            axes.text(0.5, 0.5, "no run has this metric", ha="center", transform=axes.transAxes)
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2)
-    figure.suptitle(f"{len(lines)} run{'s' * (len(lines) != 1)}")
-    return figure
 
 
 def shares(rows: Mapping[str, tuple[int, int]], title: str, what: str) -> Figure:
@@ -108,6 +41,14 @@ def shares(rows: Mapping[str, tuple[int, int]], title: str, what: str) -> Figure
     axes.margins(x=0.15)
     axes.grid(alpha=0.3, axis="x")
     return figure
+
+
+def contact_sheet(samples: Sequence[Sample], images: Sequence[np.ndarray], shown: int = SHOWN) -> Figure:
+    """Captchas with their texts: one for each length of text and each width, then others evenly from the whole set."""
+    kinds = {(len(s.text), image.shape[1]): i for i, (s, image) in enumerate(zip(samples, images, strict=True))}
+    spread = [round(place * (len(samples) - 1) / max(1, shown - 1)) for place in range(shown)]
+    chosen = sorted(dict.fromkeys([*list(kinds.values())[: shown // 2], *spread]))[:shown]
+    return samples_grid([images[i] for i in chosen], [samples[i].text for i in chosen])
 
 
 def samples_grid(images: Sequence[np.ndarray], texts: Sequence[str], columns: int = 4) -> Figure:
@@ -196,13 +137,6 @@ def confusion_matrix(readings: Sequence[str], truths: Sequence[str]) -> Figure:
     axes.set_xticklabels(labels, rotation=90 if NOTHING in labels else 0, **style)
     axes.set_yticklabels(labels, **style)
     return figure
-
-
-def show(axes: Axes, image: np.ndarray, name: str = "the image") -> None:
-    """A picture, gray on the whole scale from 0 to 255; ValueError unless it is uint8 (H, W, C) with C 1 or 3."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise ValueError(f"{name} is {image.dtype} {image.shape}: uint8 (H, W, 1) or (H, W, 3) is expected")
-    axes.imshow(image.squeeze(2) if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
 
 
 def _picture_grid(

@@ -1,14 +1,11 @@
 """Reading with a trained model: pictures in, texts with confidence out. Evaluation, command line and service all do this.
 
 Reading needs numpy and Pillow, and what runs the network: torch for a model folder, ONNX Runtime for a `.onnx` file.
-On the command line: `python -m helpers.reading.reader MODEL IMAGE_OR_FOLDER...`, see `command_line.py`.
 """
 
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,67 +13,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from helpers.config import Config
-from helpers.data.samples import one_spelling
-from helpers.pictures.opening import UNREADABLE, list_pictures, open_picture, read_bytes, why
-from helpers.pictures.view import WHOLE, normalise, prepare
-from helpers.text.beam import Constraint, constrained
-from helpers.text.spelling import CTCSpelling, PositionSpelling, Reading, Spelling
+from helpers.config import PRETRAINED, Config
+from helpers.pictures.opening import UNREADABLE, list_pictures, open_picture, why
+from helpers.pictures.view import normalise, prepare
+from helpers.text.constraint import Constraint, constrained
+from helpers.text.description import DESCRIPTION, WEIGHTS, Description
+from helpers.text.spelling import Reading, one_spelling
 
 if TYPE_CHECKING:
     from helpers.models.recipes import Recipe
 
-WEIGHTS, DESCRIPTION = "model_weights.pth", "model.json"
+
 BATCH_SIZE = 64  # images
 
+
 Source = str | Path | bytes | Image.Image | np.ndarray  # of one picture, or a folder or zip of them
+
+
 Engine = Callable[[np.ndarray], np.ndarray]  # the network: float32 (B, C, H, W) to logits (B, T, K)
-
-
-@dataclass(frozen=True)
-class Description:
-    """All that is needed to read with a network, as `model.json` and the metadata of an ONNX file hold it."""
-
-    recipe: str
-    charset: str
-    text_length: int | None  # in characters; None: any
-    image_size: tuple[int, int]  # (height, width), pixels
-    mean: tuple[float, ...]  # one per channel, of images in [0, 1]
-    std: tuple[float, ...]
-    case: str = "keep"  # that texts were brought to
-    aspect: str = "squeeze"
-    crop: tuple[float, float] = WHOLE  # the columns read, (left, right) in shares of the width
-    codec: str = ""  # "ctc" or "positions"
-    temperature: float = 1.0  # by which logits are divided, so that the confidence is right as often as it says
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Description":
-        """Of a model folder."""
-        return cls.parse(read_bytes(folder / DESCRIPTION).decode(), folder / DESCRIPTION)
-
-    @classmethod
-    def parse(cls, text: str, where: object) -> "Description":
-        """From JSON; ValueError that names `where` it stands if it is none of ours. Older ones lack the newer fields."""
-        try:
-            facts = {name: value for name, value in json.loads(text).items() if name in {f.name for f in fields(cls)}}
-            made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{where} does not describe a model of this project: {error}") from None
-        return made
-
-    def __str__(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
-
-    @property
-    def view(self) -> tuple[tuple[int, int], int, bool, tuple[float, float]]:
-        """How a picture is prepared: the arguments of `view.prepare`."""
-        return self.image_size, len(self.mean), self.aspect == "keep", self.crop
-
-    def spelling(self) -> Spelling:
-        """What the network's logits spell."""
-        by_position = self.codec == "positions" or (not self.codec and self.recipe == "resnet18")
-        return (PositionSpelling if by_position else CTCSpelling)(self.charset, self.text_length)
 
 
 class Reader:
@@ -96,11 +50,11 @@ class Reader:
         what runs it is not installed.
         """
         if Path(model).suffix == ".onnx":
-            from helpers.reading.onnx import load_onnx  # not above: it uses what is written here
+            from helpers.reading.onnx import load_onnx  # not above: a reader of model folders needs none of it
 
-            return load_onnx(Path(model), threads)
+            return cls(*load_onnx(Path(model), threads))
         if str(model).startswith("runs:"):
-            from helpers.record.tracking import download_model  # not above: reading from a folder needs no MLflow
+            from helpers.record.runs import download_model  # not above: reading from a folder needs no MLflow
 
             model = download_model(str(model), Config())
         folder = Path(model)
@@ -110,14 +64,14 @@ class Reader:
                     f"{folder} holds no {name}: name a model folder, runs:/RUN_ID/model or an ONNX file"
                 )
         description = Description.load(folder)
-        from helpers.models.weights import load_network  # not above: a reader of ONNX files needs no torch
+        from helpers.reading.engines import load_engine  # not above: a reader of ONNX files needs no torch
 
-        return cls(load_network(folder, description, device), description)
+        return cls(load_engine(folder, description, device), description)
 
     @property
     def recipe(self) -> "Recipe":
         """The recipe as it was trained. Needs torch."""
-        from helpers.models.weights import recipe_of
+        from helpers.models.weights import recipe_of  # torch
 
         return recipe_of(self.description)
 
@@ -210,7 +164,7 @@ def pictures_of(images: Source | Iterable[Source]) -> Iterator[Source]:
         yield from list_pictures(Path(source))[0] if holds_many else [source]
 
 
-if __name__ == "__main__":
-    from helpers.reading.command_line import main
-
-    sys.exit(main())
+def choose_model(config: Config) -> Path:
+    """The model folder of the last training in the work folder, else the one that comes with the project."""
+    trained = config.work / "model"
+    return trained if (trained / DESCRIPTION).is_file() else PRETRAINED / "conv_ctc"

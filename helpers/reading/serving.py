@@ -32,9 +32,10 @@ from mlflow.types import ColSpec, Schema
 from helpers.config import PROJECT
 from helpers.pictures.opening import BEGINNING
 from helpers.reading.gate import gate_connections
-from helpers.reading.reader import DESCRIPTION, WEIGHTS, Reader
+from helpers.reading.reader import Reader
+from helpers.text.description import DESCRIPTION, WEIGHTS
 
-READING = ("__init__.py", "config.py", "output.py", "data", "models", "pictures", "reading", "text")  # what travels
+READING = ("__init__.py", "config.py", "output.py", "models", "pictures", "reading", "text")  # what travels
 REQUIRED = ["torch>=2.10", "torchvision>=0.25", "mlflow==3.17.2", "pillow>=11.3", "simplejpeg>=1.8", "tqdm>=4.66"]
 AT_ONCE = 2  # requests that are read; a picture of MAX_PIXELS takes 300 MB while it is decoded
 # what MLflow raises beside its own, for odd requests

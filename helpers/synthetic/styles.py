@@ -1,6 +1,6 @@
-"""How synthetic captchas look: a painter for each style, which takes a set, an index and a text and gives a PNG file.
+"""How synthetic captchas look: a painter for each style, which takes a task and gives a PNG file.
 
-Everything random follows from the seed of the set and the index, so that a picture is the same on every call.
+Everything random follows from the seed of the task, so that a picture is the same on every call.
 """
 
 import colorsys
@@ -9,19 +9,16 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import captcha.image
 import matplotlib
 import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-
-if TYPE_CHECKING:
-    from helpers.synthetic.captchas import Synthetic
 
 SHIPPED = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 DEJAVU = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf", "DejaVuSerif.ttf")  # matplotlib ships them
@@ -34,22 +31,32 @@ OVERLAP = 0.12  # of the average character, at most
 FINE = 2  # the own painter works on a canvas so many times as wide and high, and reduces it at the end
 
 
-def _package(spec: "Synthetic", index: int, text: str) -> bytes:
+@dataclass(frozen=True)
+class Task:
+    """What a painter is given."""
+
+    text: str
+    image_size: tuple[int, int]  # (height, width), pixels
+    charset: str  # whose fonts are used
+    seed: str  # of everything random in the picture
+
+
+def _package(task: Task) -> bytes:
     """The captcha package as it comes: its one font, one colour, letters turned and warped, dots and one arc. RGB."""
-    height, width = spec.image_size
+    height, width = task.image_size
     sizes = tuple(round(size * height / 60) for size in (42, 50, 56))  # the package's own, for its own height
-    with _secrets_from(random.Random(f"{spec.seed}:{index}")):
-        return _painter(width, height, tuple(captcha.image.DEFAULT_FONTS), sizes).generate(text).getvalue()
+    with _secrets_from(random.Random(task.seed)):
+        return _painter(width, height, tuple(captcha.image.DEFAULT_FONTS), sizes).generate(task.text).getvalue()
 
 
-def _classic(spec: "Synthetic", index: int, text: str) -> bytes:
+def _classic(task: Task) -> bytes:
     """The same in five fonts, turned less and overlapping less. RGB."""
-    height, width = spec.image_size
+    height, width = task.image_size
     fonts = (*captcha.image.DEFAULT_FONTS, *(str(SHIPPED / name) for name in DEJAVU))
     painter = _painter(width, height, fonts, tuple(round(share * height) for share in FONT_SHARES))
     painter.character_rotate, painter.word_offset_dx = ROTATION, OVERLAP
-    with _secrets_from(random.Random(f"{spec.seed}:{index}")):
-        return painter.generate(text).getvalue()
+    with _secrets_from(random.Random(task.seed)):
+        return painter.generate(task.text).getvalue()
 
 
 @lru_cache(maxsize=4)
@@ -70,59 +77,59 @@ def _secrets_from(source: random.Random) -> Iterator[None]:
         captcha.image.secrets = before
 
 
-def _clean(spec: "Synthetic", index: int, text: str) -> bytes:
+def _clean(task: Task) -> bytes:
     """Dark on light, hardly moved, no noise, as of wordpress.org/plugins/really-simple-captcha. Gray."""
-    source = random.Random(f"{spec.seed}:{index}")
-    ink, fonts = _sheet("L", spec, text, source, 0)
-    for mask, place in _lay_out(text, fonts, source, _room(*ink.size, 0), tilt=4, jump=0.05, gaps=(0.05, 0.35)):
+    source = random.Random(task.seed)
+    ink, fonts = _sheet("L", task, source, 0)
+    for mask, place in _lay_out(task.text, fonts, source, _room(*ink.size, 0), tilt=4, jump=0.05, gaps=(0.05, 0.35)):
         ink.paste(255, place, mask)
     return _png(_gray(ink.reduce(FINE), source.randint(0, 70), light=(source.randint(225, 255),) * 2))
 
 
-def _wavy(spec: "Synthetic", index: int, text: str) -> bytes:
+def _wavy(task: Task) -> bytes:
     """Waved, one line through, blurred a little, as those of keras.io/examples/vision/captcha_ocr. Gray."""
-    source = random.Random(f"{spec.seed}:{index}")
-    ink, fonts = _sheet("L", spec, text, source, 0)
-    fonts = fonts[:1] * len(text)
+    source = random.Random(task.seed)
+    ink, fonts = _sheet("L", task, source, 0)
+    fonts = fonts[:1] * len(task.text)
     width, height = ink.size
     swing = source.uniform(0.04, 0.08) * height
     room = _room(width, height, swing)
-    for mask, place in _lay_out(text, fonts, source, room, tilt=6, jump=0.06, gaps=(-0.04, 0.06)):
+    for mask, place in _lay_out(task.text, fonts, source, room, tilt=6, jump=0.06, gaps=(-0.04, 0.06)):
         ink.paste(255, place, mask)
     middle, rise = source.uniform(0.4, 0.6) * height, source.uniform(-0.25, 0.25) * height
     line = (0, middle - rise, width, middle + rise)
     ImageDraw.Draw(ink).line(line, fill=255, width=max(FINE, round(source.uniform(0.03, 0.055) * height)))
-    ink = _warp(ink, swing, source).reduce(FINE).filter(ImageFilter.GaussianBlur(0.012 * spec.image_size[0]))
+    ink = _warp(ink, swing, source).reduce(FINE).filter(ImageFilter.GaussianBlur(0.012 * task.image_size[0]))
     return _png(_gray(ink, source.randint(0, 80), light=(source.randint(185, 250), source.randint(185, 250))))
 
 
-def _colour(spec: "Synthetic", index: int, text: str) -> bytes:
+def _colour(task: Task) -> bytes:
     """Letters turned and mostly of different colours, lines and arcs under and over, as github.com/Gregwar/Captcha. RGB."""
-    source = random.Random(f"{spec.seed}:{index}")
+    source = random.Random(task.seed)
     if source.random() < 0.7:  # dark on light, else light on dark: ranges of saturation and value
         ground, letters = ((0.08, 0.35), (0.88, 1.0)), ((0.5, 1.0), (0.15, 0.5))
     else:
         ground, letters = ((0.2, 1.0), (0.0, 0.3)), ((0.1, 0.5), (0.8, 1.0))
-    image, fonts = _sheet("RGB", spec, text, source, _hue(source, *ground))
+    image, fonts = _sheet("RGB", task, source, _hue(source, *ground))
     swing = source.uniform(0.01, 0.04) * image.height
     for _ in range(source.randint(2, 3)):
         _stroke(image, source)
     one = _hue(source, *letters) if source.random() < 0.3 else None
     room = _room(*image.size, swing)
-    for mask, place in _lay_out(text, fonts, source, room, tilt=20, jump=0.08, gaps=(-0.02, 0.1)):
+    for mask, place in _lay_out(task.text, fonts, source, room, tilt=20, jump=0.08, gaps=(-0.02, 0.1)):
         image.paste(one or _hue(source, *letters), place, mask)
     for _ in range(source.randint(2, 3)):
         _stroke(image, source)
     return _png(_warp(image, swing, source).reduce(FINE))
 
 
-def _mixed(spec: "Synthetic", index: int, text: str) -> bytes:
+def _mixed(task: Task) -> bytes:
     """Each picture in one of the other styles but `package`, as that style alone would paint it."""
     others = [style for name, style in STYLES.items() if name not in ("package", "mixed")]
-    return random.Random(f"{spec.seed}:{index}:style").choice(others)(spec, index, text)
+    return random.Random(f"{task.seed}:style").choice(others)(task)
 
 
-STYLES: dict[str, Callable[["Synthetic", int, str], bytes]] = {
+STYLES: dict[str, Callable[[Task], bytes]] = {
     "classic": _classic,
     "package": _package,
     "clean": _clean,
@@ -146,12 +153,12 @@ def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _sheet(
-    mode: str, spec: "Synthetic", text: str, source: random.Random, ground: int | tuple[int, int, int]
+    mode: str, task: Task, source: random.Random, ground: int | tuple[int, int, int]
 ) -> tuple[Image.Image, list[ImageFont.FreeTypeFont]]:
     """The fine canvas, and a font for each letter, all of one size."""
-    height, width = (FINE * side for side in spec.image_size)
+    height, width = (FINE * side for side in task.image_size)
     size = round(source.choice(FONT_SHARES) * height)
-    fonts = [_font(source.choice(fonts_for(spec.charset)), size) for _ in text]
+    fonts = [_font(source.choice(fonts_for(task.charset)), size) for _ in task.text]
     return Image.new(mode, (width, height), ground), fonts
 
 

@@ -4,12 +4,14 @@ Two spellings with the same members: `CTCSpelling` and `PositionSpelling`. A cod
 readers that know no torch hold one alone.
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from helpers.text.beam import Constraint, log_likelihoods, of_length, position_beam_search, prefix_beam_search
+from helpers.text.beam import log_likelihoods, position_beam_search, prefix_beam_search
+from helpers.text.constraint import Constraint, of_length
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,10 @@ def best_path(log_probabilities: np.ndarray, length: int, blank: int = 0) -> np.
         path[t - 1] = came[t, left, path[t]]
         left -= path[t] != blank and path[t - 1] != path[t]
     return path
+
+
+def one_spelling(text: str, case: str = "keep") -> str:
+    """The text in NFC and in "upper" or "lower" case; a character that case would turn into two, as `ß`, stays."""
+    change: Callable[[str], str] = {"keep": str, "upper": str.upper, "lower": str.lower}[case]
+    text = unicodedata.normalize("NFC", text)
+    return "".join(change(character) if len(change(character)) == 1 else character for character in text)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from helpers.config import SYNTHETIC, Config
 from helpers.data.module import load_data
-from helpers.data.samples import find_samples
 from helpers.data.splits import split
-from helpers.models.weights import reader_of
+from helpers.reading.export import reader_of
+from helpers.sources.samples import find_samples
 from helpers.synthetic.captchas import Synthetic
 from helpers.text import metrics
-from helpers.training.module import choose_device, fit
+from helpers.training.trainer import choose_device, fit
 from tests.benchmarks.common import parse, parser, table
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from helpers.config import Config
-from helpers.data.module import CaptchaData, Collection
+from helpers.data.collection import Collection
+from helpers.data.module import CaptchaData
 from helpers.data.splits import split_folds
 from helpers.models.recipes import RECIPES
-from helpers.training.module import choose_device, choose_precision
+from helpers.training.trainer import choose_device, choose_precision
 
 # settings of Config that every benchmark takes, with what argparse makes of them
 SETTINGS = {

@@ -18,15 +18,17 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
 from helpers.config import Config
-from helpers.data.module import SPLIT_FILE, CaptchaDataset, collect
-from helpers.data.samples import relative_name
+from helpers.data.collection import collect
+from helpers.data.dataset import CaptchaDataset
+from helpers.data.module import SPLIT_FILE
 from helpers.evaluation.answers import Answers, answers_of
 from helpers.evaluation.calibration import Acceptance, calibrate, fit_temperature
 from helpers.evaluation.trial import as_trained
 from helpers.reading.reader import Reader
-from helpers.record.tracking import download_model, finished_runs, record_uri
+from helpers.record.runs import download_model, finished_runs, record_uri
+from helpers.sources.names import relative_name
 from helpers.text import metrics
-from helpers.text.beam import of_length
+from helpers.text.constraint import of_length
 from helpers.text.spelling import CTCSpelling
 from tests.benchmarks.common import table
 

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from helpers.config import Config
 from helpers.data.module import load_data
-from helpers.training.module import build, choose_device, choose_precision, fit
+from helpers.training.trainer import build, choose_device, choose_precision, fit
 from tests.benchmarks.common import parse, parser, table
 
 STEPS = 100  # that are profiled

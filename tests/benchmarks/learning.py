@@ -7,10 +7,11 @@ trained on; the epoch is chosen on those same N, unaugmented, so that N labelled
 """
 
 from helpers.config import Config
-from helpers.data.module import CaptchaData, collect
-from helpers.models.weights import reader_of
+from helpers.data.collection import collect
+from helpers.data.module import CaptchaData
+from helpers.reading.export import reader_of
 from helpers.text import metrics
-from helpers.training.module import fit
+from helpers.training.trainer import fit
 from tests.benchmarks.common import held_out, parse, parser, table
 
 

@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from helpers.config import Config
-from helpers.data.module import collect
-from helpers.synthetic.captchas import STYLES, make_captchas
+from helpers.data.collection import collect
+from helpers.synthetic.captchas import STYLES
+from helpers.synthetic.folder import make_captchas
 
 GOAL = 100_000  # pictures
 

@@ -22,7 +22,7 @@ from helpers.config import Config
 from helpers.evaluation.trial import judge
 from helpers.pictures.opening import list_pictures
 from helpers.reading.command_line import main as command_line
-from helpers.reading.onnx import save_onnx
+from helpers.reading.export import save_onnx
 from helpers.reading.reader import Reader
 from tests.benchmarks.common import table
 from tests.service import served

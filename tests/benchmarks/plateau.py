@@ -12,9 +12,9 @@ from pathlib import Path
 
 from helpers.config import Config
 from helpers.data.module import load_data
-from helpers.models.weights import reader_of
+from helpers.reading.export import reader_of
 from helpers.text import metrics
-from helpers.training.module import fit
+from helpers.training.trainer import fit
 
 
 def first_epoch(history: list[dict[str, float]], share: float) -> str:

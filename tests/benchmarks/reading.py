@@ -21,10 +21,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from helpers.data.samples import find_samples
 from helpers.pictures.opening import open_picture
-from helpers.reading.onnx import save_onnx
+from helpers.reading.export import save_onnx
 from helpers.reading.reader import BATCH_SIZE, Reader
+from helpers.sources.samples import find_samples
 from helpers.text import metrics
 from tests.benchmarks.common import processor, table
 

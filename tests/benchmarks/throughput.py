@@ -9,8 +9,8 @@ first pays for what is done once.
 import time
 
 from helpers.config import Config
-from helpers.data.module import collect
-from helpers.training.module import fit, keep_memory
+from helpers.data.collection import collect
+from helpers.training.trainer import fit, keep_memory
 from tests.benchmarks.common import held_out, parse, parser, table
 
 TIMES = (1, 4, 16)

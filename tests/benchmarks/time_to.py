@@ -10,8 +10,8 @@ import time
 from statistics import median
 
 from helpers.config import Config
-from helpers.data.module import collect
-from helpers.training.module import fit
+from helpers.data.collection import collect
+from helpers.training.trainer import fit
 from tests.benchmarks import published
 from tests.benchmarks.common import held_out, parse, parser, table
 

@@ -18,9 +18,11 @@ import pytest
 from PIL import Image
 
 from helpers.config import Config
-from helpers.data.audit import Audit, Finding
-from helpers.data.module import Collection, collect, main
+from helpers.data.audit import Audit
+from helpers.data.collection import Collection, collect
+from helpers.data.findings import Finding
 from helpers.models.recipes import RECIPES
+from tests import verbs
 
 CHARSET = "234678acdefh"
 SIZE = (16, 80)  # (height, width), pixels, of the pictures and of the recipe
@@ -450,7 +452,7 @@ def test_a_set_of_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None
 def command(*arguments: object) -> int:
     """The exit status; argparse leaves by an exception."""
     try:
-        return main([str(argument) for argument in ("--recipe", "conv_ctc", *arguments)])
+        return verbs.audit([str(argument) for argument in ("--recipe", "conv_ctc", *arguments)])
     except SystemExit as left:
         return left.code
 
@@ -484,7 +486,7 @@ def test_exit_2_where_there_is_nothing_to_audit(folder: Path, capsys: pytest.Cap
         ([folder, "--case", "title"], "case='title' cannot be used: it must be 'keep', 'upper' or 'lower'"),
         ([folder, "--rare", "few"], "invalid int value: 'few'"),
         ([folder, "--charset", "aa"], "more than once"),
-        ([], "the following arguments are required: data"),
+        ([], "the following arguments are required: SOURCE"),
     ):
         assert command(*arguments) == 2
         out, err = capsys.readouterr()
@@ -551,7 +553,7 @@ def test_the_command_itself(damaged: tuple[Path, list[str]], tmp_path: Path) -> 
     folder, names = damaged
     options = ["--recipe", "conv_ctc", "--json", "audit.json"]
     left = subprocess.run(
-        [sys.executable, "-m", "helpers.data.module", folder.name, *options],
+        [sys.executable, "-m", "helpers", "audit", folder.name, *options],
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
@@ -573,11 +575,11 @@ def test_a_sheet_of_nothing_and_a_report_that_cannot_be_written(
 ) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "AB.png").write_bytes(b"no picture")
-    assert main([str(tmp_path / "bad"), "--sheet", str(tmp_path / "sheet.png")]) == 1
+    assert verbs.audit([str(tmp_path / "bad"), "--sheet", str(tmp_path / "sheet.png")]) == 1
     assert not (tmp_path / "sheet.png").exists()
     for option, name in (("--json", "nowhere/a.json"), ("--sheet", "a.xyz")):
         with pytest.raises(SystemExit) as stopped:
-            main([str(folder), option, str(tmp_path / name)])
+            verbs.audit([str(folder), option, str(tmp_path / name)])
         assert stopped.value.code == 2 and "the report cannot be written" in capsys.readouterr().err
 
 

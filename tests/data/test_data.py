@@ -19,16 +19,20 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from helpers.config import Config
-from helpers.data import module
-from helpers.data.module import Batches, CaptchaData, CaptchaDataset, WidthBatches, collect, contact_sheet, load_data
-from helpers.data.samples import SPLITS, Sample
+from helpers.data import collection
+from helpers.data.collection import collect
+from helpers.data.dataset import Batches, CaptchaDataset, WidthBatches
+from helpers.data.module import CaptchaData, load_data
 from helpers.data.splits import split
 from helpers.data.transforms import train_transform
 from helpers.models.recipes import RECIPES, get_recipe
 from helpers.pictures import decoding
 from helpers.pictures.opening import DataError
 from helpers.pictures.view import WIDTH_STEP
-from helpers.synthetic.captchas import Synthetic, make_captchas
+from helpers.plots.readings import contact_sheet
+from helpers.sources.names import SPLITS, Sample
+from helpers.synthetic.captchas import Synthetic
+from helpers.synthetic.folder import make_captchas
 from tests.captchas import encoded, noise, pack, table, write, write_all
 
 
@@ -537,7 +541,7 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path, opened: list[bytes])
 
 
 def test_on_kaggle_the_cache_is_not_kept_with_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "on_kaggle", lambda: True)
+    monkeypatch.setattr(collection, "on_kaggle", lambda: True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     load_data(config(write_all(tmp_path / "in", range(40))))
     assert not (tmp_path / "work").exists() and list((tmp_path / "temporary").rglob("*.npz"))
@@ -692,7 +696,7 @@ def test_a_contact_sheet_shows_every_kind_with_its_own_text(shown: int) -> None:
 
 def test_the_contact_sheet_is_of_the_training_side(tmp_path: Path) -> None:
     data = load_data(config(write_all(tmp_path / "in", range(50))))
-    figure = data.contact_sheet(12)
+    figure = contact_sheet(data.train.samples, data.train.images, 12)
     titles = {axis.get_title() for axis in figure.axes if axis.images}
     plt.close(figure)
     assert len(titles) == 12 and titles <= set(data.train.texts)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.samples import SPLITS, Sample
 from helpers.data.splits import on_two_sides, place, split, split_folds, split_sides
 from helpers.pictures.opening import DataError
+from helpers.sources.names import SPLITS, Sample
 
 CHARSET = "ABCDEFGHKLMNPRSTUVWXYZ23456789abcdefghkmnprstuvwxyz"
 

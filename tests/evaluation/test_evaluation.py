@@ -12,18 +12,21 @@ import numpy as np
 import pytest
 
 from helpers.config import Config
-from helpers.data.module import SPLIT_FILE, SPLIT_LIST, CaptchaDataset
-from helpers.data.samples import Sample
+from helpers.data.dataset import CaptchaDataset
+from helpers.data.module import SPLIT_FILE
 from helpers.data.splits import split
 from helpers.evaluation import comparison
 from helpers.evaluation.seen import Captcha, SplitList
 from helpers.evaluation.trial import MOST, Model, Trial, acceptances, choose_runs, judge
 from helpers.models.recipes import RECIPES
 from helpers.models.weights import save_model
+from helpers.output import SPLIT_LIST
 from helpers.pictures.decoding import digest
 from helpers.pictures.opening import DataError
 from helpers.plots import readings as plots
-from helpers.record.tracking import best_run, track
+from helpers.record.runs import best_run
+from helpers.record.tracking import track
+from helpers.sources.names import Sample
 from helpers.synthetic.captchas import Synthetic
 from helpers.text import metrics
 from helpers.text.spelling import Reading

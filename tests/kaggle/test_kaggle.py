@@ -18,26 +18,24 @@ import pytest
 import requests
 
 from helpers.config import PROJECT, Config
+from helpers.data import collection
 from helpers.data import module as data
-from helpers.data.samples import find_samples
 from helpers.kaggle import build as kaggle_build
 from helpers.kaggle import inputs as kaggle
+from helpers.kaggle import packages, session
 from helpers.kaggle.build import NOTEBOOKS, TRAINING, fetch_wheels, needed_files
-from helpers.kaggle.inputs import (
-    attached_data,
-    attached_wheels,
-    choose_data,
-    install,
-    missing_packages,
-    normal,
-    prepare,
-)
+from helpers.kaggle.inputs import attached_wheels
+from helpers.kaggle.packages import install, missing_packages, normal
+from helpers.kaggle.session import prepare
+from helpers.sources import attached
+from helpers.sources.attached import attached_data, choose_data
+from helpers.sources.samples import find_samples
 from mlruns_tools.fixed_paths import fix_paths
 from tests import captchas
 from tests.records import sqlite_record
 
 LAYOUTS = ["captchas", "datasets/somebody/captchas"]  # where Kaggle mounted a data set before and mounts it now
-PINS = dict(line.split("==") for line in kaggle.requirements())
+PINS = dict(line.split("==") for line in packages.requirements())
 
 
 def touch(path: Path) -> Path:
@@ -161,16 +159,16 @@ def test_the_record_of_an_earlier_notebook_is_brought_once(
     attached.write_bytes(record.read_bytes())
     work = tmp_path / "work"
     work.mkdir()
-    kaggle.bring_record(work, tmp_path / "input")
+    session.bring_record(work, tmp_path / "input")
     assert not list(work.iterdir())  # at home nothing is done
     monkeypatch.setattr(kaggle, "on_kaggle", lambda: True)
-    kaggle.bring_record(work, tmp_path / "missing")
+    session.bring_record(work, tmp_path / "missing")
     assert not list(work.iterdir())
-    kaggle.bring_record(work, tmp_path / "input")
+    session.bring_record(work, tmp_path / "input")
     assert str(attached) in capsys.readouterr().out and [*attached.parent.iterdir()] == [attached]
     assert not fix_paths(work / "mlruns", dry_run=True).changed.total()
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
-    kaggle.bring_record(work, tmp_path / "input")
+    session.bring_record(work, tmp_path / "input")
     assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
     assert capsys.readouterr().out == ""
 
@@ -180,13 +178,13 @@ def test_attached_data_is_the_source_on_kaggle_unless_data_is_named(
 ) -> None:
     monkeypatch.setattr(data, "on_kaggle", lambda: True)
     monkeypatch.setattr(data, "choose_data", lambda: (tmp_path / "captchas", "these, since"))
-    assert data.find_source(Config()) == tmp_path / "captchas"
+    assert collection.find_source(Config()) == tmp_path / "captchas"
     assert "these, since" in capsys.readouterr().out
-    assert data.find_source(Config(data=tmp_path / "named")) == tmp_path / "named"
-    assert data.find_source(Config(data="synthetic:count=20")) == "synthetic:count=20"
+    assert collection.find_source(Config(data=tmp_path / "named")) == tmp_path / "named"
+    assert collection.find_source(Config(data="synthetic:count=20")) == "synthetic:count=20"
     monkeypatch.setattr(data, "choose_data", lambda: choose_data(tmp_path))
     monkeypatch.setattr(data, "make_captchas", lambda folder, *_, **__: folder)
-    assert "synthetic" in data.find_source(Config()).name
+    assert "synthetic" in collection.find_source(Config()).name
     assert "NO DATA SET IS ATTACHED" in capsys.readouterr().out
 
 
@@ -194,14 +192,14 @@ def test_attached_data_is_the_source_on_kaggle_unless_data_is_named(
 
 
 def test_pins_are_exact_and_those_of_the_other_requirements() -> None:
-    assert len(PINS) == len(kaggle.requirements()) >= 3
+    assert len(PINS) == len(packages.requirements()) >= 3
     at_home = dict(line.split("==") for line in (PROJECT / "requirements.txt").read_text().splitlines() if "==" in line)
     assert PINS["mlflow-skinny"] == at_home["mlflow"]  # a newer one upgrades the record, an older cannot open it
     assert PINS["captcha"] == at_home["captcha"]
 
 
 def test_each_pin_names_the_files_that_may_be_installed() -> None:
-    for line, hashes in kaggle.pins().items():
+    for line, hashes in packages.pins().items():
         assert len(hashes) in (1, len(kaggle_build.PYTHONS) + 1) and line.count("==") == 1  # one wheel, or one a Python
         assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in hashes)
 
@@ -217,9 +215,9 @@ def test_pip_takes_no_file_of_another_hash(tmp_path: Path, monkeypatch: pytest.M
     content = sha256((tmp_path / "captcha-0.7.1-py3-none-any.whl").read_bytes()).hexdigest()
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", f"--find-links={tmp_path}"]
     command += ["--ignore-installed", "--dry-run", "--disable-pip-version-check"]
-    for hashes, taken in ((kaggle.pins()["captcha==0.7.1"], False), ({content}, True)):
-        monkeypatch.setattr(kaggle, "pins", lambda hashes=hashes: {"captcha==0.7.1": hashes})
-        with kaggle.exactly(["captcha==0.7.1"]) as files:
+    for hashes, taken in ((packages.pins()["captcha==0.7.1"], False), ({content}, True)):
+        monkeypatch.setattr(packages, "pins", lambda hashes=hashes: {"captcha==0.7.1": hashes})
+        with packages.exactly(["captcha==0.7.1"]) as files:
             done = subprocess.run([*command, *files], capture_output=True, text=True)
         assert (done.returncode == 0) == taken, done.stderr
         assert taken or "DO NOT MATCH THE HASHES" in done.stderr
@@ -244,10 +242,10 @@ def test_the_image_and_the_pins_hold_all_that_the_notebooks_import() -> None:
 
 
 def test_missing_packages_are_those_of_which_no_version_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "captcha" in kaggle.installed()
-    monkeypatch.setattr(kaggle, "installed", lambda: {"captcha": "0.0.1", "databricks-sdk": "1", "torch": "2"})
+    assert "captcha" in packages.installed()
+    monkeypatch.setattr(packages, "installed", lambda: {"captcha": "0.0.1", "databricks-sdk": "1", "torch": "2"})
     assert missing_packages() == [
-        line for line in kaggle.requirements() if line.split("==")[0] not in ("captcha", "databricks-sdk")
+        line for line in packages.requirements() if line.split("==")[0] not in ("captcha", "databricks-sdk")
     ]
 
 
@@ -267,8 +265,8 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(kaggle.subprocess, "run", run)
-    monkeypatch.setattr(kaggle, "installed", lambda: dict(state.there))
-    monkeypatch.setattr(kaggle, "needed_by", lambda lines: {"torch"})
+    monkeypatch.setattr(packages, "installed", lambda: dict(state.there))
+    monkeypatch.setattr(packages, "needed_by", lambda lines: {"torch"})
     monkeypatch.setattr(kaggle, "attached_wheels", lambda: [tmp_path])
     return state
 
@@ -305,7 +303,7 @@ def test_an_installation_that_changes_or_lacks_a_package_is_an_error(
     with pytest.raises(RuntimeError, match="torch 2.10.0 -> 2.11.0"):
         install(["captcha==0.7.1"])
     pip.spoil = {}
-    monkeypatch.setattr(kaggle, "needed_by", lambda lines: {"torch", "sqlparse"})
+    monkeypatch.setattr(packages, "needed_by", lambda lines: {"torch", "sqlparse"})
     with pytest.raises(RuntimeError, match="lacks sqlparse"):
         install(["captcha==0.7.1"])
 
@@ -313,7 +311,7 @@ def test_an_installation_that_changes_or_lacks_a_package_is_an_error(
 def test_what_a_package_needs_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = ["Pillow>=9", "sql_parse<1,>=0.4", 'boto3; extra == "aws"', "importlib_metadata!=4.7,<9"]
     monkeypatch.setattr(kaggle.metadata, "requires", lambda name: {"one": needs, "two": None}[name])
-    assert kaggle.needed_by(["one==1", "two==2"]) == {"pillow", "sql-parse", "importlib-metadata"}
+    assert packages.needed_by(["one==1", "two==2"]) == {"pillow", "sql-parse", "importlib-metadata"}
 
 
 def test_wheels_are_found_in_both_layouts(tmp_path: Path) -> None:
@@ -332,8 +330,8 @@ def test_prepare_installs_what_is_missing_and_says_what_there_is(
     pip: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(kaggle, "on_kaggle", lambda: True)
-    monkeypatch.setattr(kaggle, "gpus", lambda: "Tesla T4, 15360 MiB; Tesla T4, 15360 MiB")
-    monkeypatch.setattr(kaggle, "choose_data", lambda: (tmp_path, "captchas: these"))
+    monkeypatch.setattr(session, "gpus", lambda: "Tesla T4, 15360 MiB; Tesla T4, 15360 MiB")
+    monkeypatch.setattr(attached, "choose_data", lambda: (tmp_path, "captchas: these"))
     pip.there["captcha"] = "0.6"
     prepare()
     assert {name: pip.there[name] for name in PINS} == PINS | {"captcha": "0.6"}
@@ -352,13 +350,13 @@ def test_prepare_installs_what_is_missing_and_says_what_there_is(
 
 def test_gpus_are_those_that_the_driver_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert kaggle.gpus() == ""
+    assert session.gpus() == ""
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho Tesla T4, 15360 MiB\necho Tesla T4, 15360 MiB\n")
     tool.chmod(0o755)
-    assert kaggle.gpus() == "Tesla T4, 15360 MiB; Tesla T4, 15360 MiB"
+    assert session.gpus() == "Tesla T4, 15360 MiB; Tesla T4, 15360 MiB"
     tool.write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
-    assert kaggle.gpus() == ""
+    assert session.gpus() == ""
 
 
 # --- what is uploaded ------------------------------------------------------------------------------------------------
@@ -449,7 +447,7 @@ def test_the_setup_cell_says_what_is_missing(tmp_path: Path) -> None:
     code = next(cell.source for cell in notebook.cells if "import kaggle" in cell.source)
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=bare, capture_output=True, text=True)
-    assert run.returncode and "python -m helpers.kaggle.inputs build" in run.stderr.splitlines()[-1]
+    assert run.returncode and "python -m helpers kaggle build" in run.stderr.splitlines()[-1]
 
 
 def test_building_twice_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
@@ -462,7 +460,7 @@ def test_building_twice_gives_the_same_bytes(built: Path, tmp_path: Path) -> Non
 
 
 def test_the_build_needs_no_package(tmp_path: Path, built: Path) -> None:
-    command = [sys.executable, "-S", "-m", "helpers.kaggle.inputs", "build", "--no-wheels", "--to", str(tmp_path)]
+    command = [sys.executable, "-S", "-m", "helpers", "kaggle", "build", "--no-wheels", "--to", str(tmp_path)]
     bare = {name: value for name, value in os.environ.items() if name != "KAGGLE_USERNAME"}
     run = subprocess.run(command, cwd=PROJECT, env=bare, capture_output=True, text=True)
     assert run.returncode == 0 and "build with --owner" in run.stdout, run.stderr
@@ -596,4 +594,4 @@ def test_kaggles_command_line_creates_the_data_set(
     assert sorted(names) == sorted(path.name for path in folder.glob("*.whl")) and len(names) == 3
     what, request = sent[-1]
     assert what == "CreateDataset" and len(request["files"]) == 3 and request["isPrivate"] is True
-    assert (request["ownerSlug"], request["slug"]) == ("somebody", kaggle.WHEELS)
+    assert (request["ownerSlug"], request["slug"]) == ("somebody", packages.WHEELS)

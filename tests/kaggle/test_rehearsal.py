@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.kaggle.build import build
-from helpers.kaggle.inputs import normal, requirements
+from helpers.kaggle.packages import normal, requirements
 from tests import rehearsal
 
 

@@ -15,7 +15,7 @@ from helpers.lessons import ctc as lessons
 from helpers.lessons import trials
 from helpers.models.codec import CTCCodec, FixedLengthCodec
 from helpers.models.recipes import RECIPES
-from helpers.training.module import build
+from helpers.training.trainer import build
 
 
 def test_a_path_collapses_as_by_hand() -> None:

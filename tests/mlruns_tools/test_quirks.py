@@ -15,10 +15,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from helpers.config import Config
-from helpers.data.audit import Finding
-from helpers.data.module import CaptchaData, collect, load_data
-from helpers.data.samples import SPLITS, relative_name
+from helpers.data.collection import collect
+from helpers.data.findings import Finding
+from helpers.data.module import CaptchaData, load_data
 from helpers.pictures.opening import DataError
+from helpers.sources.names import SPLITS, relative_name
 
 SIZE = (16, 80)  # (height, width), pixels, of the pictures and of the recipe: nothing is scaled
 TEXTS = ["".join(letters) for letters in permutations("kmpt")]  # 24: one odd one among them is below a share of 5 %

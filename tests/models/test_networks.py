@@ -16,9 +16,10 @@ from helpers.models import weights as model
 from helpers.models.codec import CTCCodec, FixedLengthCodec
 from helpers.models.networks import CNNGRU, Contrast, ConvCTC, DeepConvCTC, ResNet18, TallConvCTC
 from helpers.models.recipes import RECIPES, get_recipe, small_size
-from helpers.models.weights import load_network
-from helpers.reading.reader import Description, Reader
+from helpers.models.weights import load_network, make_network
+from helpers.reading.reader import Reader
 from helpers.synthetic.captchas import Synthetic
+from helpers.text.description import Description
 from helpers.text.metrics import exact_match
 
 
@@ -226,7 +227,7 @@ def test_pretrained_conv1_answers_a_gray_image_as_rgb_did(rgb: nn.Module, channe
 
 
 def test_pretrained_keeps_the_other_weights(rgb: nn.Module) -> None:
-    network = RECIPES["resnet18"].network(FixedLengthCodec("ABCD", 4), pretrained=True)
+    network = make_network(RECIPES["resnet18"], FixedLengthCodec("ABCD", 4), pretrained=True)
     old = [value for name, value in rgb.state_dict().items() if not name.startswith(("conv1", "fc"))]
     new = list(network.features.state_dict().values())[1:]
     assert len(old) == len(new) and all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
@@ -236,25 +237,25 @@ def test_pretrained_keeps_the_other_weights(rgb: nn.Module) -> None:
 def test_pretrained_is_refused_where_there_are_no_weights(name: str) -> None:
     recipe = RECIPES[name]
     with pytest.raises(ValueError, match=f"'{name}' has no pretrained weights.* are conv_ctc"):
-        recipe.network(recipe.codec("ABCD", None), pretrained=True)
+        make_network(recipe, recipe.codec("ABCD", None), pretrained=True)
 
 
 def test_pretrained_weights_that_are_not_here_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a notebook on Kaggle, which carries the code alone."""
     monkeypatch.setattr(model, "PRETRAINED", tmp_path / "pretrained")
     with pytest.raises(ValueError, match=f"In {tmp_path}.* are none: copy the project's there"):
-        RECIPES["conv_ctc"].network(CTCCodec("ABCD"), pretrained=True)
+        make_network(RECIPES["conv_ctc"], CTCCodec("ABCD"), pretrained=True)
 
 
 def test_pretrained_heads_are_taken_over_by_character(capsys: pytest.CaptureFixture[str]) -> None:
     """In the order of the new charset; what the weights do not know stays as it was drawn."""
     folder = model.PRETRAINED / "conv_ctc"
-    known, charset = load_network(folder, Description.load(folder)).network, Description.load(folder).charset
+    known, charset = load_network(folder, Description.load(folder)), Description.load(folder).charset
     recipe, codec = RECIPES["conv_ctc"], CTCCodec("zé7A")
     torch.manual_seed(0)
     drawn = recipe.network(codec)
     torch.manual_seed(0)
-    network = recipe.network(codec, pretrained=True)
+    network = make_network(recipe, codec, pretrained=True)
     rows = [0, *(1 + charset.index(character) for character in "z7A")]  # the blank first
     assert torch.equal(network.head.weight[[0, 1, 3, 4]], known.head.weight[rows])
     assert torch.equal(network.head.bias[[0, 1, 3, 4]], known.head.bias[rows])

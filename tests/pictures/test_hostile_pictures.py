@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.config import PROJECT
-from helpers.data.samples import MAX_TEXT, find_samples, propose_pattern
 from helpers.pictures import files
 from helpers.pictures.decoding import decode, look_at
 from helpers.pictures.files import DataError, list_pictures, natural, read_bytes
 from helpers.pictures.opening import UNREADABLE, is_picture, open_picture, why
+from helpers.sources.names import propose_pattern
+from helpers.sources.samples import MAX_TEXT, find_samples
 from tests.captchas import encoded, noise, pack, write, write_all
 from tests.hostile_pictures import MAKERS
 

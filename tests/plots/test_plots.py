@@ -11,15 +11,8 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 
-from helpers.plots.readings import (
-    compare,
-    compare_runs,
-    confusion_bars,
-    confusion_matrix,
-    curves,
-    readings_grid,
-    samples_grid,
-)
+from helpers.plots.readings import compare, confusion_bars, confusion_matrix, readings_grid, samples_grid
+from helpers.plots.training import compare_runs, curves
 from helpers.text.metrics import confusions
 
 HISTORY = [

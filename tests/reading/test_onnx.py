@@ -14,14 +14,18 @@ from PIL import Image
 
 from helpers.config import PROJECT, Config
 from helpers.models.recipes import RECIPES, get_recipe
-from helpers.models.weights import TorchEngine, describe, save_model
+from helpers.models.weights import describe, save_model
+from helpers.reading import export
 from helpers.reading import onnx as onnx_model
-from helpers.reading.onnx import TOLERANCE, load_onnx, main, save_onnx
+from helpers.reading.engines import TorchEngine
+from helpers.reading.export import TOLERANCE, save_onnx
+from helpers.reading.onnx import load_onnx
 from helpers.reading.onnx_gru import for_onnx
 from helpers.reading.reader import Reader
+from tests import verbs
 
 # of helpers/, to read; metrics to score
-NEEDED = "__init__ beam command_line config files metrics onnx_model output pictures reader samples spelling view"
+NEEDED = ("__init__.py", "__main__.py", "config.py", "output.py", "rows.py", "pictures", "reading", "sources", "text")
 # forbids what is not installed beside onnxruntime, numpy and Pillow, then runs the reader's command line
 THREE_PACKAGES = """
 import runpy, sys
@@ -29,11 +33,11 @@ import runpy, sys
 class Only:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top not in {"helpers", "onnxruntime", "numpy", "PIL"} | sys.stdlib_module_names:
+        if top not in {"helpers", "mlruns_tools", "onnxruntime", "numpy", "PIL"} | sys.stdlib_module_names:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Only())
-runpy.run_module("helpers.reading.reader", run_name="__main__", alter_sys=True)
+runpy.run_module("helpers", run_name="__main__", alter_sys=True)
 """
 
 
@@ -89,19 +93,19 @@ def test_both_read_the_same(pair) -> None:
 
 def test_a_network_that_was_not_exported_is_told_apart(pair) -> None:
     reader, exported, _ = pair
-    onnx_model.check(exported, reader)
+    export.check(exported, reader)
     with torch.no_grad():
         parameter = list(reader.engine.network.parameters())[-1]
         before = parameter.clone()
         parameter += torch.randn_like(parameter)
         with pytest.raises(ValueError, match="exported network"):
-            onnx_model.check(exported, reader)
+            export.check(exported, reader)
         parameter.copy_(before)
 
 
 def test_nothing_is_left_of_a_file_that_reads_otherwise(tmp_path, monkeypatch) -> None:
     other = random_reader("conv_ctc")
-    monkeypatch.setattr(onnx_model, "load_onnx", lambda path: Reader(lambda x: -other.engine(x), other.description))
+    monkeypatch.setattr(export, "load_onnx", lambda path: (lambda x: -other.engine(x), other.description))
     with pytest.raises(ValueError, match="exported network"):
         save_onnx(other, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
@@ -112,11 +116,14 @@ def test_command_line_from_a_model_folder_to_readings_with_three_packages(tmp_pa
     reader = random_reader("conv_ctc")
     recipe = reader.recipe
     save_model(tmp_path / "model", reader.engine.network, recipe.codec("ABC123", None), recipe)
-    assert main([str(tmp_path / "model"), "--to", str(tmp_path / "m" / "captcha.onnx")]) == 0
+    assert verbs.export([str(tmp_path / "model"), "--to", str(tmp_path / "m" / "captcha.onnx")]) == 0
     assert "captcha.onnx (" in capsys.readouterr().out
     (tmp_path / "helpers").mkdir()
-    for name in NEEDED.split():
-        shutil.copy(PROJECT / "helpers" / f"{name}.py", tmp_path / "helpers")
+    for name in NEEDED:
+        copy = shutil.copy if name.endswith(".py") else shutil.copytree
+        copy(PROJECT / "helpers" / name, tmp_path / "helpers" / name)
+    (tmp_path / "mlruns_tools").mkdir()
+    shutil.copy(PROJECT / "mlruns_tools" / "fixed_paths.py", tmp_path / "mlruns_tools")
     (tmp_path / "three_packages.py").write_text(THREE_PACKAGES)
     (tmp_path / "new").mkdir()
     images = pictures(reader, 5)
@@ -125,7 +132,7 @@ def test_command_line_from_a_model_folder_to_readings_with_three_packages(tmp_pa
     images[0].save(tmp_path / "new" / "5.jpg")
 
     def read(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "three_packages.py", *arguments]
+        command = [sys.executable, "three_packages.py", "read", "--model", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
     done = read("m/captcha.onnx", "new")
@@ -139,13 +146,13 @@ def test_command_line_from_a_model_folder_to_readings_with_three_packages(tmp_pa
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path, capsys) -> None:
-    with pytest.raises(FileNotFoundError, match="helpers.reading.onnx MODEL --to absent.onnx"):
+    with pytest.raises(FileNotFoundError, match="helpers export MODEL --to absent.onnx"):
         Reader.load(tmp_path / "absent.onnx")
     path = save_onnx(random_reader("conv_ctc"), tmp_path / "model.onnx")
     other = onnx.load(path)
     del other.metadata_props[:]
     onnx.save(other, tmp_path / "other.onnx")
-    with pytest.raises(ValueError, match=r"other.onnx was not written by helpers.reading.onnx"):
+    with pytest.raises(ValueError, match=r"other.onnx was not written by `python -m helpers export`"):
         Reader.load(tmp_path / "other.onnx")
     (tmp_path / "half.onnx").write_bytes(path.read_bytes()[:5000])
     (tmp_path / "empty.onnx").write_bytes(b"")
@@ -154,7 +161,7 @@ def test_files_that_cannot_be_read_say_why(tmp_path, capsys) -> None:
             load_onnx(tmp_path / name)
     for model, said in ((path, "is an ONNX file already"), (tmp_path, "holds no model.json")):
         with pytest.raises(SystemExit, match="2"):
-            main([str(model), "--to", str(tmp_path / "new.onnx")])
+            verbs.export([str(model), "--to", str(tmp_path / "new.onnx")])
         assert said in capsys.readouterr().err and not (tmp_path / "new.onnx").exists()
 
 

@@ -22,14 +22,16 @@ from helpers.config import PROJECT, Config
 from helpers.data.module import load_data
 from helpers.models.codec import CTCCodec
 from helpers.models.recipes import RECIPES, get_recipe
-from helpers.models.weights import reader_of, save_model
+from helpers.models.weights import save_model
 from helpers.pictures.opening import natural
 from helpers.reading import reader as reader_module
-from helpers.reading.command_line import main
+from helpers.reading.export import reader_of
 from helpers.reading.reader import Reader
-from helpers.synthetic.captchas import make_captchas
-from helpers.training.module import build
+from helpers.synthetic.folder import make_captchas
+from helpers.text import description
+from helpers.training.trainer import build
 from tests.captchas import pack, table
+from tests.verbs import read as read_
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def test_models_that_cannot_be_loaded_say_why(journey, tmp_path) -> None:
 
 def test_command_line_prints_one_line_per_picture(journey, folder, capsys) -> None:
     _, data, result = journey
-    assert main([str(result.model), str(folder), "--score"]) == 0
+    assert read_([str(result.model), str(folder), "--score"]) == 0
     output = capsys.readouterr()
     rows = list(csv.DictReader(output.out.splitlines()))
     assert [row["path"] for row in rows] == sorted(
@@ -183,7 +185,7 @@ def test_command_line_goes_on_after_a_broken_picture(stripes, tmp_path, capsys) 
     for text in ("12", "34"):
         striped(text, 20).save(tmp_path / f"{text}.png")
     (tmp_path / "13.png").write_bytes((tmp_path / "12.png").read_bytes()[:50])
-    assert main(["model", str(tmp_path), "--accept", "0.5", "--best", "2"]) == 1
+    assert read_(["model", str(tmp_path), "--accept", "0.5", "--best", "2"]) == 1
     output = capsys.readouterr()
     broken = tmp_path / "13.png"
     assert [row[:4] for row in csv.reader(output.out.splitlines())] == [
@@ -194,7 +196,7 @@ def test_command_line_goes_on_after_a_broken_picture(stripes, tmp_path, capsys) 
     ]
     assert {len(row) for row in csv.reader(output.out.splitlines())} == {6}
     assert f"could not read {broken}: " in output.err
-    assert main(["model", str(tmp_path), "--score"]) == 1
+    assert read_(["model", str(tmp_path), "--score"]) == 1
     assert "(2 of 2;" in capsys.readouterr().err
 
 
@@ -211,7 +213,7 @@ def test_command_line_takes_what_is_known_of_the_texts(stripes, tmp_path, capsys
         ("--pattern [4-9][0-9]{2}", "[4-9]23"),
         (f"--words {tmp_path / 'words.txt'}", "193"),
     ):
-        assert main(["model", str(picture), *options.split()]) == 0
+        assert read_(["model", str(picture), *options.split()]) == 0
         ((_, text, confidence),) = list(csv.reader(capsys.readouterr().out.splitlines()))[1:]
         assert re.fullmatch(expected, text), options
         assert (float(confidence) > 0.99) == (text == "123")
@@ -224,9 +226,9 @@ def test_command_line_takes_what_is_known_of_the_texts(stripes, tmp_path, capsys
         ("--best 0", "argument --best: invalid"),
     ):
         with pytest.raises(SystemExit, match="2"):
-            main(["model", str(picture), *options.replace("captcha.png", str(picture)).split()])
+            read_(["model", str(picture), *options.replace("captcha.png", str(picture)).split()])
         assert said in capsys.readouterr().err
-    assert main(["model", str(picture), "--length", "9"]) == 1  # three frames
+    assert read_(["model", str(picture), "--length", "9"]) == 1  # three frames
     output = capsys.readouterr()
     assert output.out.splitlines()[1].endswith("captcha.png,,") and "3 frames spell no text" in output.err
 
@@ -234,9 +236,9 @@ def test_command_line_takes_what_is_known_of_the_texts(stripes, tmp_path, capsys
 def test_command_line_gives_alternatives_as_csv_and_as_json_lines(journey, folder, capsys) -> None:
     model = str(journey[2].model)
     (folder / "broken.png").write_bytes(b"no picture")
-    assert main([model, str(folder), "--best", "3", "--accept", "0.001"]) == 1
+    assert read_([model, str(folder), "--best", "3", "--accept", "0.001"]) == 1
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert main([model, str(folder), "--best", "3", "--accept", "0.001", "--json-lines"]) == 1
+    assert read_([model, str(folder), "--best", "3", "--accept", "0.001", "--json-lines"]) == 1
     entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     readings = Reader.load(model).read(folder, best=3)
     assert len(rows) == len(entries) == len(readings) == len(journey[1].test) + 1
@@ -248,7 +250,7 @@ def test_command_line_gives_alternatives_as_csv_and_as_json_lines(journey, folde
         assert found == [(text, pytest.approx(p, abs=1e-6)) for text, p in reading.alternatives]
         assert [row["text_2"], row["text_3"]] == ([text for text, _ in found[1:]] or ["", ""])
         assert found == sorted(found, key=lambda pair: -pair[1]) and len(found) in (0, 3)
-    assert main([model, str(folder / "broken.png"), "--json-lines"]) == 1
+    assert read_([model, str(folder / "broken.png"), "--json-lines"]) == 1
     (entry,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert list(entry) == ["path", "text", "confidence", "error"] and entry["text"] == "" and entry["confidence"] == 0
 
@@ -271,7 +273,7 @@ def test_pictures_are_read_as_they_come(stripes) -> None:
 def test_constraints_are_in_the_case_of_the_model() -> None:
     reader = Reader(
         lambda images: np.zeros((len(images), 4, 5), np.float32),
-        reader_module.Description("conv_ctc", "AB12", 3, (8, 16), (0.5,), (0.5,), case="upper"),
+        description.Description("conv_ctc", "AB12", 3, (8, 16), (0.5,), (0.5,), case="upper"),
     )
     picture = striped("1", 8)
     for given in ({"words": ["a1b"]}, {"pattern": "[a][0-9][b-z]"}, {"chars": "ab"}, {"length": "3"}):
@@ -295,7 +297,7 @@ def test_command_line_scores_folders_zips_tables_and_lists(stripes, tmp_path, ca
         (table(home / "labels.csv", rows), "2 of 3;", ["345", "12", "0"]),
         (home / "list.txt", "3 of 4;", ["0", "12", "345", "6789"]),
     ):
-        assert main(["model", str(source), "--score"]) == 0
+        assert read_(["model", str(source), "--score"]) == 0
         output = capsys.readouterr()
         assert [row["text"] for row in csv.DictReader(output.out.splitlines())] == read
         assert scored in output.err
@@ -304,16 +306,16 @@ def test_command_line_scores_folders_zips_tables_and_lists(stripes, tmp_path, ca
 def test_command_line_takes_the_text_out_of_names(stripes, tmp_path, capsys) -> None:
     for text, name in (("12", "12-0"), ("345", "345-1")):
         striped(text, 20).save(tmp_path / f"{name}.png")
-    assert main(["model", str(tmp_path), "--score", "--label-pattern", r"(.+)-\d"]) == 0
+    assert read_(["model", str(tmp_path), "--score", "--label-pattern", r"(.+)-\d"]) == 0
     assert "2 of 2;" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        main(["model", str(tmp_path), "--score", "--label-pattern", r"(.+)_\d"])
+        read_(["model", str(tmp_path), "--score", "--label-pattern", r"(.+)_\d"])
     assert "no text in 2 files" in capsys.readouterr().err
 
 
 def test_command_line_as_a_person_calls_it(journey, folder) -> None:
     """From another folder than the project's, in a process of its own, and without a model."""
-    call = [sys.executable, "-m", "helpers.reading.reader"]
+    call = [sys.executable, "-m", "helpers", "read", "--model"]
     (folder / "Zażółć.png").write_bytes(b"")
     done = subprocess.run(
         [*call, str(journey[2].model), str(folder)],
@@ -330,7 +332,7 @@ def test_command_line_as_a_person_calls_it(journey, folder) -> None:
 
 def test_reading_needs_two_files_and_no_pickle(journey, tmp_path) -> None:
     _, data, result = journey
-    for name in (reader_module.WEIGHTS, reader_module.DESCRIPTION):
+    for name in (description.WEIGHTS, description.DESCRIPTION):
         shutil.copy(result.model / name, tmp_path)
     assert Reader.load(tmp_path).read_prepared(data.test.images) == Reader.load(result.model).read_prepared(
         data.test.images

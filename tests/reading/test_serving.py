@@ -19,7 +19,8 @@ from helpers.kaggle.build import TRAINING, needed_files
 from helpers.reading.reader import Reader
 from helpers.reading.serving import READING, REQUIRED, SIGNATURE, Service, make_servable
 from helpers.record.registry import CER, CHAMPION, EXACT, NAME, register
-from helpers.record.tracking import TrackedRun, record_folder, tracking_uri
+from helpers.record.runs import record_folder
+from helpers.record.tracking import TrackedRun, tracking_uri
 from mlruns_tools.fixed_paths import fix_paths
 from tests import service
 from tests.conftest import CHAMPION_URI

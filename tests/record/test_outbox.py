@@ -17,7 +17,7 @@ from requests import HTTPError, Response
 from helpers.config import Config
 from helpers.data.module import load_data
 from helpers.experiment import Result, pack_record, train
-from helpers.record import outbox, tracking
+from helpers.record import outbox, runs, tracking
 from helpers.record.outbox import Outbox
 from helpers.training.module import METRICS
 from mlruns_tools.merge import merge
@@ -86,7 +86,7 @@ def test_a_server_that_comes_back_has_each_epoch_once(config: Config, tmp_path, 
     result = trained(config, monkeypatch, tmp_path / "server", range(2, 4))
     said = capsys.readouterr().out
     assert said.count("the training goes on, and tells it later") == 1 and said.count("is back\n") == 1
-    assert not tracking.record_folder(config).exists()
+    assert not runs.record_folder(config).exists()
     client = MlflowClient(f"sqlite:///{tmp_path}/server/server.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{HOST}:{free_port()}")
     with mlflow_server(tmp_path / "server", port := int(os.environ["MLFLOW_TRACKING_URI"].rpartition(":")[2])):
@@ -97,7 +97,7 @@ def test_a_server_that_comes_back_has_each_epoch_once(config: Config, tmp_path, 
 def test_a_server_that_stays_away_leaves_a_local_record(config: Config, tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(tracking, "PATIENCE", 0)
     result = trained(config, monkeypatch, tmp_path / "server", range(3, EPOCHS + 1000))
-    mlruns = tracking.record_folder(config)
+    mlruns = runs.record_folder(config)
     said = capfd.readouterr().err
     assert f"python mlruns_tools/merge.py {mlruns} {os.environ['MLFLOW_TRACKING_URI']}" in said
     local = MlflowClient(tracking.tracking_uri(mlruns))

@@ -22,7 +22,8 @@ from helpers.evaluation.trial import judge
 from helpers.experiment import pack_record
 from helpers.reading.reader import Reader
 from helpers.record.registry import CHAMPION, NAME
-from helpers.record.tracking import best_run, record_folder, track
+from helpers.record.runs import best_run, record_folder
+from helpers.record.tracking import track
 from mlruns_tools.fixed_paths import Refused
 from mlruns_tools.merge import merge
 from mlruns_tools.push import COMPLETE, INCOMPLETE, SOURCE, STATE

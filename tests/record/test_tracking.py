@@ -17,7 +17,8 @@ from sqlalchemy.orm import loading
 from helpers.config import PROJECT, Config
 from helpers.evaluation.trial import judge
 from helpers.experiment import pack_record
-from helpers.record.tracking import best_run, record_folder, track, tracking_uri
+from helpers.record.runs import best_run, record_folder
+from helpers.record.tracking import track, tracking_uri
 from helpers.text import metrics
 from mlruns_tools.fixed_paths import Refused, fix_paths
 

@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 
 from helpers.config import PROJECT as ROOT
-from helpers.synthetic import captchas as synthetic
-from helpers.synthetic import styles
-from helpers.synthetic.captchas import CHARSET, MARKER, RESERVED, Synthetic, draw_texts, main, make_captchas
+from helpers.synthetic import painting, styles
+from helpers.synthetic.captchas import CHARSET, RESERVED, Synthetic, draw_texts
+from helpers.synthetic.folder import MARKER, make_captchas
 from helpers.synthetic.styles import FINE, STYLES
+from tests import verbs
 
 ALPHANUMERIC = string.digits + string.ascii_letters
 SIZES = [(24, 72), (40, 150), (50, 200), (60, 160)]  # (height, width), pixels
@@ -275,12 +276,12 @@ def test_a_plain_script_runs_once_with_several_processes(tmp_path: Path) -> None
 
 def test_a_daemon_paints_alone_and_so_does_a_system_without_a_safe_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform == "linux":
-        assert [synthetic._processes(*asked) for asked in ((3, 1000), (8, 3), (None, 20))] == [3, 3, 1]
+        assert [painting.processes_for(*asked) for asked in ((3, 1000), (8, 3), (None, 20))] == [3, 3, 1]
         monkeypatch.setattr(multiprocessing.process.current_process(), "_config", {"daemon": True})
-        assert synthetic._processes(3, 1000) == 1
+        assert painting.processes_for(3, 1000) == 1
         monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert synthetic._processes(3, 1000) == synthetic._processes(None, 1000) == 1
+    assert painting.processes_for(3, 1000) == painting.processes_for(None, 1000) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="one process elsewhere")
@@ -441,18 +442,18 @@ def test_what_cannot_be_parsed_says_what_would_be_right(text: str, said: str) ->
 
 def test_the_command_line_makes_what_the_function_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--count=7", "--charset=abc019", "--length=4-6", "--size=100x32", "--style=colour", "--seed=3"]
-    assert main([str(tmp_path / "a"), *asked, "--workers=2"]) == 0
+    assert verbs.synthetic([str(tmp_path / "a"), *asked, "--workers=2"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"7 captchas in {tmp_path / 'a'}, style colour, seed 3: 7 painted in ")
     assert said.out.count("\n") == 1 and said.out.endswith("images per second\n") and said.err == ""
     settings = {"charset": "abc019", "length": (4, 6), "image_size": (32, 100), "style": "colour", "seed": 3}
     assert contents(tmp_path / "a") == contents(make_captchas(tmp_path / "b", 7, **settings))
-    assert main([str(tmp_path / "a"), *asked]) == 0
+    assert verbs.synthetic([str(tmp_path / "a"), *asked]) == 0
     assert "all there before" in capsys.readouterr().out
 
 
 def test_the_command_line_has_the_defaults_of_the_function(tmp_path: Path) -> None:
-    done = python("-m", "helpers.synthetic.captchas", str(tmp_path / "a"), "--count", "3")
+    done = python("-m", "helpers", "synthetic", str(tmp_path / "a"), "--count", "3")
     assert (done.returncode, done.stderr) == (0, "")
     assert contents(tmp_path / "a") == contents(make_captchas(tmp_path / "b", 3))
 
@@ -470,7 +471,7 @@ def test_the_command_line_has_the_defaults_of_the_function(tmp_path: Path) -> No
 )
 def test_the_command_line_ends_with_a_sentence(tmp_path: Path, capsys, asked: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as end:
-        main([str(tmp_path / "out"), *asked])
+        verbs.synthetic([str(tmp_path / "out"), *asked])
     told = capsys.readouterr()
     assert end.value.code == 2 and told.out == ""
     assert said in told.err and told.err.count("\n") == 1
@@ -482,5 +483,5 @@ def test_the_command_line_refuses_what_is_no_folder_of_its_own(tmp_path: Path, c
     (tmp_path / "holiday.jpg").touch()
     for folder, said in ((tmp_path / "file", "file"), (tmp_path, "no part of this set")):
         with pytest.raises(SystemExit) as end:
-            main([str(folder), "--count", "2"])
+            verbs.synthetic([str(folder), "--count", "2"])
         assert end.value.code == 2 and said in capsys.readouterr().err

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from helpers.models.codec import CTCCodec
-from helpers.text.beam import Constraint, Pattern, Words, constrained, log_likelihoods, of_length, prefix_beam_search
+from helpers.text.beam import log_likelihoods, prefix_beam_search
+from helpers.text.constraint import Constraint, Pattern, Words, constrained, of_length
 
 CHARSET = "AB0"
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from helpers.text.beam import Words, of_length
+from helpers.text.constraint import Words, of_length
 from helpers.text.spelling import CTCSpelling, PositionSpelling, Reading, log_softmax
 from tests.text.test_beam import CHARSET, by_brute_force, constraints
 

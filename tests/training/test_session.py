@@ -14,8 +14,7 @@ from helpers.config import Config
 from helpers.data.module import load_data
 from helpers.experiment import Result, pack_record, train
 from helpers.record.tracking import TrackedRun, tracking_uri
-from helpers.training import checkpoints, session
-from helpers.training import module as training
+from helpers.training import callbacks, checkpoints, session
 from mlruns_tools.fixed_paths import DATABASE, Refused
 
 EPOCHS = 4
@@ -159,7 +158,7 @@ def test_an_attached_output_is_gone_on_with(tmp_path, monkeypatch) -> None:
 def test_a_training_cut_short_by_time_is_tested_and_goes_on_later(tmp_path, monkeypatch, capsys) -> None:
     clock = iter(range(10**6))
     with monkeypatch.context() as patch:
-        patch.setattr(training, "clock", lambda: next(clock))  # seconds; a step takes one
+        patch.setattr(callbacks, "clock", lambda: next(clock))  # seconds; a step takes one
         first = trained(tmp_path, monkeypatch, max_hours=30 / 3600)
     assert 1 <= len(first.history) < EPOCHS and first.score.n > 0
     (run,) = runs_of(tmp_path)

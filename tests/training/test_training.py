@@ -8,15 +8,18 @@ import torch
 
 from helpers.config import Config
 from helpers.data.module import CaptchaData, load_data
-from helpers.data.samples import Sample
 from helpers.models import networks
 from helpers.models.codec import CTCCodec
 from helpers.models.recipes import RECIPES, get_recipe
+from helpers.sources.names import Sample
 from helpers.text import metrics
 from helpers.text.spelling import Reading
+from helpers.training import callbacks, trainer
 from helpers.training import module as training
+from helpers.training.callbacks import EpochReport, RunningAverage
 from helpers.training.checkpoints import BEST, LAST
-from helpers.training.module import METRICS, EpochReport, LitOCR, RunningAverage, build, fit
+from helpers.training.module import METRICS, LitOCR
+from helpers.training.trainer import build, fit
 
 
 def small(tmp_path, monkeypatch, **settings) -> tuple[Config, CaptchaData]:
@@ -54,7 +57,7 @@ def test_one_batch_can_be_memorised(name, tmp_path, monkeypatch) -> None:
 def test_best_weights_are_kept_not_the_last(tmp_path, monkeypatch) -> None:
     """A training that ruins itself at the end must still give the epoch that was best."""
     monkeypatch.setenv("CAPTCHA_EPOCHS", "3")
-    monkeypatch.setattr(training, "AVERAGE", 0)
+    monkeypatch.setattr(callbacks, "AVERAGE", 0)
     config, data = small(tmp_path, monkeypatch, image_size=(16, 64), data="synthetic:count=60,length=4-5")
     rows = []
 
@@ -98,7 +101,7 @@ def test_the_latest_epoch_as_good_as_the_best_is_kept(wrong: list[int], kept: in
 @pytest.mark.parametrize("decay", [0, 0.2, 1])  # 1: only the number of steps limits it
 def test_what_is_validated_and_kept_is_the_running_average(decay, tmp_path, monkeypatch) -> None:
     """Against an average taken by hand; batch statistics are part of it."""
-    monkeypatch.setattr(training, "AVERAGE", decay)
+    monkeypatch.setattr(callbacks, "AVERAGE", decay)
     monkeypatch.setenv("CAPTCHA_BATCH_SIZE", "8")
     config, data = small(tmp_path, monkeypatch, recipe="conv_ctc", image_size=(16, 64))
     averages, validated = [], []
@@ -272,7 +275,7 @@ def test_a_training_that_goes_on_ends_as_if_it_had_not_been_interrupted(recipe: 
 def test_a_time_limit_ends_a_training_with_what_it_has_learned(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("CAPTCHA_EPOCHS", "50")
     clock = iter(range(10**6))
-    monkeypatch.setattr(training, "clock", lambda: next(clock))  # seconds; a step takes one
+    monkeypatch.setattr(callbacks, "clock", lambda: next(clock))  # seconds; a step takes one
     config, data = small(tmp_path, monkeypatch, max_hours=60 / 3600)
     fitted = fit(config, data)
     assert 1 <= len(fitted.history) < 50 and "the time of max_hours is used up" in capsys.readouterr().out
@@ -285,7 +288,7 @@ def test_a_first_epoch_that_is_cut_short_is_kept(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CAPTCHA_EPOCHS", "5")
     monkeypatch.setenv("CAPTCHA_BATCH_SIZE", "1")
     clock = iter(range(10**6))
-    monkeypatch.setattr(training, "clock", lambda: next(clock))
+    monkeypatch.setattr(callbacks, "clock", lambda: next(clock))
     config, data = small(tmp_path, monkeypatch, max_hours=30 / 3600)
     assert len(fit(config, data).history) == 1
     assert sorted(file.name for file in (config.work / "checkpoints").iterdir()) == [BEST]
@@ -314,7 +317,7 @@ def test_a_gpu_for_which_torch_has_no_kernels_is_not_used(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100-PCIE-16GB")
     monkeypatch.setattr(torch, "ones", failing)
     with pytest.warns(UserWarning, match="Tesla P100-PCIE-16GB cannot run this torch .*: using the CPU"):
-        assert training.choose_device(Config()) == "cpu"
+        assert trainer.choose_device(Config()) == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -322,15 +325,15 @@ def test_a_gpu_for_which_torch_has_no_kernels_is_not_used(monkeypatch) -> None:
 )
 def test_precision_is_what_the_gpu_computes_natively(capability, precision, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert training.choose_precision(Config(), "cuda") == precision
+    assert trainer.choose_precision(Config(), "cuda") == precision
 
 
 def test_a_notebook_trains_in_one_process_and_a_script_in_one_per_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert training.choose_devices(Config(), "cuda") == 2 and training.choose_devices(Config(), "cpu") == 1
-    assert training.choose_devices(Config(devices=3), "cpu") == 3
+    assert trainer.choose_devices(Config(), "cuda") == 2 and trainer.choose_devices(Config(), "cpu") == 1
+    assert trainer.choose_devices(Config(devices=3), "cpu") == 3
     monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
-    assert training.choose_devices(Config(), "cuda") == 1
+    assert trainer.choose_devices(Config(), "cuda") == 1
 
 
 def test_processes_share_every_batch_and_each_image_once(tmp_path, monkeypatch) -> None:

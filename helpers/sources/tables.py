@@ -1,87 +1,23 @@
-"""Where captchas and their texts come from: a folder, a zip, a table or a list in, samples out; suffixes of names proposed."""
+"""Tables and lists of captchas to samples: bounded, read as UTF-8, each row paired with the file it names."""
 
 import csv
 import io
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from helpers.output import is_ours, plain, shown
-from helpers.pictures.files import (
-    IMAGE_SUFFIXES,
-    MAX_NAME,
-    DataError,
-    archive_of,
-    first_names,
-    list_pictures,
-    read_bytes,
-)
-from helpers.pictures.opening import UNREADABLE, stem, why
+from helpers.pictures.files import MAX_NAME, DataError, archive_of, first_names, list_pictures, read_bytes
+from helpers.pictures.opening import UNREADABLE, why
+from helpers.sources.names import SPLIT_NAMES, Sample, base_of
+from helpers.text.spelling import one_spelling
 
-TABLES, LISTS = {".csv", ".tsv"}, {".txt", ".lst"}
 FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN = ("file", "filename", "image", "path"), ("label", "text"), "split"
-SPLITS = ("train", "val", "test")
 MAX_TABLE, MOST_ROWS, MOST_COLUMNS = 16_000_000, 250_000, 1_000  # bytes of a table or list; its rows and columns
-MAX_TEXT = 255  # characters, as a name of a file has at most
-SPLIT_NAMES = dict(zip(SPLITS, SPLITS, strict=True)) | {"training": "train", "valid": "val", "validation": "val"}
-# what stands behind the text in names met in the wild: label (1), label - Copy, label-0 or label_1, label_<hash>
-SUFFIXES = (
-    r"(?: -)? [Cc]opy(?: \(?\d+\)?)?",
-    r" ?\(\d+\)",
-    *(separator + kind for kind in (r"\d{1,5}", "[0-9a-f]{6,}", "[0-9A-F]{6,}") for separator in "-_"),
-)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One captcha: where its picture lies, its text, and the side of the split that its source puts it on, if any."""
-
-    path: Path
-    text: str
-    side: str | None = None
-    content: str = ""  # `decoding.digest` of the picture's file, once it was read
-
-
-def find_samples(
-    source: Path,
-    label_pattern: str | None = None,
-    case: str = "keep",
-    file_column: str | None = None,
-    label_column: str | None = None,
-) -> list[Sample]:
-    """All captchas of a folder (any depth) or a zip by their names, or of a table or a list, in natural or its own order.
-
-    - folder, zip: the text is the file-name stem, or group 1 of `label_pattern`, which must match the whole stem.
-    - table (`.csv`, `.tsv`; first line the columns): FILE_COLUMNS and LABEL_COLUMNS, or what `file_column` and
-      `label_column` name; a column `split` gives the sides. Without a column of files, as for a list:
-    - list (`.txt`, `.lst`): one text per line, for the pictures beside and below it in natural order.
-
-    A table or list may lie in a zip: `archive.zip/labels.csv`. Folders `train`, `val` and `test` give sides, where there
-    are at least two of them. `case` is "keep", "upper" or "lower". Texts are NFC. Raises DataError that names the file.
-    """
-    if not os.path.exists(source) and archive_of(source) is None:
-        raise DataError(
-            f"{source} does not exist: name a folder, a zip, a table (csv, tsv) or a list (txt) of captchas"
-        )
-    if source.suffix.lower() in TABLES and not source.is_dir():
-        samples = _from_table(source, file_column, label_column)
-    elif source.suffix.lower() in LISTS and not source.is_dir():
-        text = _text(source)
-        _check_count(source, 1 + text.count("\n"))
-        samples = _paired(source, [line.strip() for line in text.split("\n")])
-    else:
-        samples = _from_names(source, label_pattern)
-    if long := [relative_name(s.path, source) for s in samples if len(s.text) > MAX_TEXT]:
-        raise DataError(
-            f"{source} gives texts of more than {MAX_TEXT} characters, as no captcha has, to {first_names(long)}"
-        )
-    samples = [replace(sample, text=one_spelling(sample.text, case)) for sample in samples]
-    return samples if any(sample.side for sample in samples) else _sides_by_folder(samples, base_of(source))
 
 
 def is_table_of_captchas(source: Path) -> bool:
@@ -90,53 +26,6 @@ def is_table_of_captchas(source: Path) -> bool:
         names = [name.strip(' "').lower() for name in re.split("[,;\\t]", _text(source)[:10_000].partition("\n")[0])]
         return all(sum(name in known for name in names) == 1 for known in (FILE_COLUMNS, LABEL_COLUMNS))
     return False
-
-
-def base_of(source: Path) -> Path:
-    """What the names of a source are relative to: the folder or zip itself, or where the table or list lies."""
-    return source.parent if source.suffix.lower() in TABLES | LISTS and not source.is_dir() else source
-
-
-def relative_name(path: Path, source: Path | str) -> str:
-    """The name under which reports and split lists know a picture, with forward slashes."""
-    base = base_of(source) if isinstance(source, Path) else Path()
-    try:
-        return path.relative_to(base).as_posix()
-    except ValueError:  # it lies elsewhere
-        return str(path)
-
-
-def sample_text(path: Path, pattern: str | None = None) -> str:
-    """The text that a file's name gives: its stem, or group 1 of the pattern; empty where the pattern does not match."""
-    if pattern is None:
-        return stem(path)
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"label_pattern={pattern!r} is no regular expression: {error}") from None
-    if not compiled.groups:
-        raise DataError(f"label_pattern={pattern!r} has no group: put the text's part in parentheses")
-    match = compiled.fullmatch(stem(path))
-    return (match.group(1) or "") if match else ""
-
-
-def one_spelling(text: str, case: str = "keep") -> str:
-    """The text in NFC and in "upper" or "lower" case; a character that case would turn into two, as `ß`, stays."""
-    change: Callable[[str], str] = {"keep": str, "upper": str.upper, "lower": str.lower}[case]
-    text = unicodedata.normalize("NFC", text)
-    return "".join(change(character) if len(change(character)) == 1 else character for character in text)
-
-
-def _from_names(source: Path, pattern: str | None) -> list[Sample]:
-    paths, others = list_pictures(source)
-    if not paths:
-        tables = [relative_name(path, source) for path in others if path.suffix.lower() in TABLES | LISTS]
-        hint = f"; name {shown(tables[0])} itself if it is a table of them" if tables else ""
-        raise DataError(f"{source} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}){hint}")
-    samples = [Sample(path, sample_text(path, pattern)) for path in paths]
-    if wrong := [relative_name(sample.path, source) for sample in samples if not sample.text]:
-        raise DataError(f"no text in {first_names(wrong)} of {source}: label_pattern={pattern!r} must match the stem")
-    return samples
 
 
 def _text(source: Path) -> str:
@@ -289,37 +178,3 @@ def _paired(source: Path, texts: Sequence[str], lines: Sequence[int] | None = No
             " of the names, is expected; or make it a table with the columns file,label"
         )
     return [Sample(path, text) for path, text in zip(paths, texts, strict=True)]
-
-
-def _sides_by_folder(samples: Sequence[Sample], base: Path) -> list[Sample]:
-    """With the sides that folders `train`, `val`, `test` give; as they are where there are not at least two of them."""
-    sides = [
-        next(
-            (SPLIT_NAMES[part.lower()] for part in reversed(Path(name).parts[:-1]) if part.lower() in SPLIT_NAMES), None
-        )
-        for name in (relative_name(sample.path, base) for sample in samples)
-    ]
-    if "train" not in sides or not {"val", "test"} & set(sides):
-        return list(samples)
-    if stray := [relative_name(s.path, base) for s, side in zip(samples, sides, strict=True) if side is None]:
-        raise DataError(f"{first_names(stray)} of {base} stand beside its folders train, val, test: move them into one")
-    return [replace(sample, side=side) for sample, side in zip(samples, sides, strict=True)]
-
-
-def propose_pattern(stems: Sequence[str]) -> str | None:
-    """A label pattern that takes off a suffix which these stems seem to have; None where they have none.
-
-    Where not every stem has the suffix, the texts without it must be of lengths that the other stems have.
-    """
-    lengths = {len(stem) for stem in stems}
-    for suffix in SUFFIXES:
-        matches = [re.fullmatch(rf"(.+?){suffix}", stem) for stem in stems]
-        short = {len(match.group(1)) for match in matches if match}
-        plain = {len(stem) for stem, match in zip(stems, matches, strict=True) if not match}
-        if len({match.group(1) for match in matches if match}) < 2:
-            continue  # captcha_1, captcha_2: numbers, no texts
-        if short and not plain and len(short) <= len(lengths):
-            return rf"(.+?){suffix}"
-        if short and plain and short <= plain and len(plain) < len(lengths):
-            return rf"(.+?)(?:{suffix})?"
-    return None

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.samples import SPLITS, Sample, find_samples, one_spelling, propose_pattern, sample_text
 from helpers.pictures.opening import DataError, natural, open_picture
+from helpers.sources.names import SPLITS, Sample, propose_pattern, sample_text
+from helpers.sources.samples import find_samples
+from helpers.text.spelling import one_spelling
 from tests.captchas import pack, table, write, write_all
 
 NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))

@@ -1,53 +1,21 @@
-"""The command line of the reader, `python -m helpers.reading.reader`: pictures in, a line of CSV or JSON per picture out."""
+"""What `read` prints: pictures named on the command line in, a line of CSV or JSON per picture out."""
 
 import argparse
 import csv
-import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from helpers.config import Config
-from helpers.data.samples import LISTS, MAX_TABLE, MAX_TEXT, TABLES, Sample, find_samples, one_spelling, sample_text
-from helpers.output import READINGS, harmless, json_text, say, sentence
+from helpers.output import READINGS, harmless, json_text, say
 from helpers.pictures.opening import UNREADABLE, list_pictures, progress_bar, read_bytes, why
-from helpers.reading.reader import Reader
-from helpers.text.spelling import Reading
+from helpers.sources.names import LISTS, TABLES, Sample, sample_text
+from helpers.sources.samples import MAX_TEXT, find_samples
+from helpers.sources.tables import MAX_TABLE
+from helpers.text.spelling import Reading, one_spelling
 
 Write = Callable[[Path, Reading], None]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Results on standard output, everything else on standard error. Exit 1 where a picture was unreadable."""
-    parser = argument_parser()
-    options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # the same bytes on every system, as soon as there are any
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
-    try:
-        if options.score:
-            from helpers.text.metrics import score  # not above: reading alone needs no edit distances
-        reader = Reader.load(options.model)
-        words = None if options.words is None else lines_of(options.words)
-        constraint = reader.constraint(options.length, options.chars, options.pattern, words)
-        samples, others = samples_of(options, reader.case)
-    except ModuleNotFoundError as error:
-        hint = f": pip install {error.name}" if error.name and "." not in error.name else ""
-        parser.exit(2, f"{sentence(error)}{hint}\n")
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{sentence(error)}\n")
-    for path in others:
-        say(f"skipped {path}: not a picture by its suffix", sys.stderr)
-    try:
-        texts, truths, failed = read_all(
-            reader.stream([s.path for s in samples], constraint, options.best), samples, options
-        )
-    except BrokenPipeError:  # `| head` has seen enough; without this Python would say so once more when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if options.score and texts:
-        print(score(texts, truths), file=sys.stderr)
-    return 1 if failed or not texts else 0
 
 
 def read_all(
@@ -65,50 +33,6 @@ def read_all(
             texts.append(reading.text)
             truths.append(sample.text)
     return texts, truths, failed
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.reading.reader", description="Read captchas with a trained model."
-    )
-    parser.add_argument(
-        "model", help="a model folder, runs:/RUN_ID/model of the record under CAPTCHA_WORK, or an ONNX file"
-    )
-    parser.add_argument("images", nargs="+", type=Path, help="pictures, folders or zips of them, tables or lists")
-    known = parser.add_argument_group("what is known of the texts")
-    known.add_argument("--length", help="in characters: 5, or 4-6")
-    known.add_argument("--chars", help="the characters they consist of, if not all that the model knows: 0123456789")
-    known.add_argument("--pattern", help="characters, classes and counts: [A-Z][0-9]{3}")
-    known.add_argument("--words", type=Path, metavar="FILE", help="all valid texts, one per line, in UTF-8")
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--accept", type=share, metavar="THRESHOLD", help="a column accepted: 1 where the confidence is at least this"
-    )
-    output.add_argument(
-        "--best", type=positive, default=0, metavar="N", help="the N likeliest texts with their probabilities"
-    )
-    output.add_argument("--json-lines", action="store_true", help="one JSON object per picture instead of CSV")
-    scoring = parser.add_argument_group("scoring")
-    scoring.add_argument(
-        "--score", action="store_true", help="the texts are known, from names or a table: say how many were read right"
-    )
-    scoring.add_argument("--label-pattern", help="with --score: regex on the file-name stem whose group 1 is the text")
-    scoring.add_argument(
-        "--case", choices=("keep", "upper", "lower"), help="of the known texts; default: as in training"
-    )
-    return parser
-
-
-def share(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise ValueError
-    return float(text)
-
-
-def positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 def lines_of(path: Path) -> list[str]:
