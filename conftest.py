@@ -13,3 +13,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("P
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tiny networks threads cost more than they bring
 os.environ["CAPTCHA_TINY"] = "1"
 os.environ["CAPTCHA_WORK"] = tempfile.mkdtemp(prefix="captcha-ocr-")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The notebook that judges runs comes after those that train them."""
+    items.sort(key=lambda item: "evaluate.ipynb" in item.nodeid)

@@ -147,7 +147,7 @@ def synthetic(options: Options) -> int:
 
 def kaggle_build(options: Options) -> int:
     """What is uploaded to Kaggle."""
-    from helpers.kaggle.build import build
+    from helpers.kaggle.build import build  # of no use to the other verbs
 
     for folder in build(options.owner, options.data, options.to, options.offline, options.wheels):
         print(folder, "-", ", ".join(sorted(path.name for path in folder.iterdir())))
@@ -165,13 +165,13 @@ def _config(options: Options) -> Config:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m helpers", description="Captcha OCR: train, read, and look at captchas."
+        prog="python -m helpers", allow_abbrev=False, description="Captcha OCR: train, read, and look at captchas."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, does: Callable[[Options], int], about: str, example: str, to: object = verbs) -> Callable:
         epilog = f"example: python -m helpers {example}"
-        made = to.add_parser(name, help=about, description=about, epilog=epilog)
+        made = to.add_parser(name, help=about, description=about, epilog=epilog, allow_abbrev=False)
         made.set_defaults(verb=does)
         return made.add_argument
 

@@ -23,10 +23,10 @@
 # attached data set. On Kaggle this installs what the image lacks, and says what the session has.
 
 # %%
-import sys
-from glob import glob
+import glob, sys
 
-sys.path[:0] = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob("/kaggle/input/**/helpers/..", recursive=True)]
+places = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob.glob("/kaggle/input/**/helpers/..", recursive=True)]
+sys.path[:0] = [p for p in places if glob.glob(p + "/helpers")] or sys.exit("see `python -m helpers kaggle build`")
 from helpers.kaggle import session
 
 session.prepare()

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from helpers.data.findings import Finding, findings_of, in_numbers, ranked
+from helpers.data.finding import Finding, in_numbers, ranked
+from helpers.data.findings import findings_of
 from helpers.models.recipes import Recipe
 from helpers.output import json_text, shown
 from helpers.pictures.decoding import Picture

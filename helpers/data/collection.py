@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers.config import Config, on_kaggle
 from helpers.data.audit import RARE, Audit, audit
-from helpers.data.findings import usual
+from helpers.data.finding import usual
 from helpers.data.splits import split_folds, split_sides
 from helpers.models.recipes import Recipe, get_recipe
 from helpers.output import say

@@ -2,20 +2,23 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from os.path import commonprefix
 from pathlib import Path
 
+from helpers.data.finding import SKIP, Finding, in_numbers, ranked, usual
 from helpers.models.recipes import Recipe
-from helpers.output import printable, shown
 from helpers.pictures.decoding import Picture, images_differ_in_shape
-from helpers.pictures.opening import archive_of, first_names, is_picture, list_pictures, stem
+from helpers.pictures.opening import archive_of, is_picture, list_pictures, stem
 from helpers.sources.names import LISTS, TABLES, Sample, base_of, propose_pattern, relative_name
 from helpers.synthetic.folder import MARKER
 
 ODD_SHARE = 0.05  # of the texts: a kind of character or a length that fewer of them have is called odd
+
+
 FORMATS = {"jpg": "JPEG", "tif": "TIFF"}  # suffixes that are not the format's name
+
+
 KINDS = {  # of characters, with the setting that would do away with a stray one
     "capital letters": (str.isupper, "CAPTCHA_CASE=lower (case='lower') if the pictures do not tell the cases apart"),
     "small letters": (str.islower, "CAPTCHA_CASE=upper (case='upper') if the pictures do not tell the cases apart"),
@@ -28,39 +31,6 @@ KINDS = {  # of characters, with the setting that would do away with a stray one
 
 
 MANY_DIGITS = 20  # of a number that counts nothing
-SKIP = "mend or remove them, or set on_bad='skip' (CAPTCHA_ON_BAD=skip) to go on without them"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something a person should know before training; an error stops it, a warning does not."""
-
-    level: str  # "error" or "warning"
-    about: str  # a short key, the same in every report
-    says: str
-    remedy: str = ""
-    files: list[tuple[str, str]] = field(default_factory=list)  # (name, what about it)
-
-    def __str__(self) -> str:
-        listed = [f"{name} ({detail})" if detail else name for name, detail in self.files]
-        named = f": {first_names(listed)}" if listed else ""
-        remedy = f"\n    -> {printable(self.remedy)}" if self.remedy else ""
-        return f"{self.about}: {printable(self.says)}{named}{remedy}"
-
-
-def in_numbers(counts: dict[str, int], most: int = 12) -> str:
-    """'PNG: 500, JPEG: 15'."""
-    first = ", ".join(f"{shown(name)}: {count}" for name, count in list(counts.items())[:most])
-    return first + f" and {len(counts) - most} more" * (len(counts) > most)
-
-
-def ranked(values: Iterable[object]) -> dict[str, int]:
-    ranked = sorted(Counter(map(str, values)).items(), key=lambda item: (-item[1], item[0]))
-    return dict(ranked)
-
-
-def usual(values: Iterable[int]) -> int:
-    return Counter(values).most_common(1)[0][0]
 
 
 def findings_of(

@@ -6,6 +6,8 @@ from pathlib import Path
 from helpers.kaggle.inputs import INPUT, files_of, mounts
 from helpers.output import say
 from helpers.pictures.files import IMAGE_SUFFIXES, DataError, zip_names
+from helpers.sources.names import TABLES
+from helpers.sources.tables import is_table_of_captchas
 
 HOW_TO_CHOOSE = "CAPTCHA_DATA or Config(data=...) names another"
 
@@ -58,8 +60,6 @@ def captchas_of(mount: Path) -> tuple[Path, str] | None:
 
 def _labelled(place: Path, files: Sequence[Path], holds: str) -> tuple[Path, str]:
     """The place itself, or the one table in it that names its pictures and their texts."""
-    from helpers.sources.names import TABLES
-    from helpers.sources.tables import is_table_of_captchas
 
     tables = [file for file in files if file.suffix.lower() in TABLES and is_table_of_captchas(file)]
     pictures = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]

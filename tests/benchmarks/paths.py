@@ -21,9 +21,9 @@ from pathlib import Path
 from helpers.config import Config
 from helpers.evaluation.trial import judge
 from helpers.pictures.opening import list_pictures
-from helpers.reading.command_line import main as command_line
 from helpers.reading.export import save_onnx
 from helpers.reading.reader import Reader
+from tests import verbs
 from tests.benchmarks.common import table
 from tests.service import served
 
@@ -77,7 +77,7 @@ def by_evaluation(model: Path, captchas: Path, work: Path) -> Read:
 
 def by_command_line(model: Path, captchas: Path) -> Read:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        command_line([str(model), str(captchas)])
+        verbs.read([str(model), str(captchas)])
     rows = csv.DictReader(printed.getvalue().splitlines())
     return {os.path.basename(row["path"]): (row["text"], float(row["confidence"])) for row in rows}
 

@@ -20,7 +20,7 @@ from PIL import Image
 from helpers.config import Config
 from helpers.data.audit import Audit
 from helpers.data.collection import Collection, collect
-from helpers.data.findings import Finding
+from helpers.data.finding import Finding
 from helpers.models.recipes import RECIPES
 from tests import verbs
 

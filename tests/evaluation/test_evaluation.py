@@ -403,7 +403,7 @@ def test_models_are_compared_captcha_by_captcha() -> None:
 def test_one_model_alone_is_said_to_have_nothing_beside_it() -> None:
     found = comparison.compare(trial_of(["AB"], truths=["AB"]))
     assert found.tests == [] and "only one model is judged" in str(found) and "p =" not in str(found)
-    found.figure()
+    assert plots.shares(found.shares, "right", "model").axes
 
 
 def test_models_of_different_cases_are_compared_without_case() -> None:

@@ -17,9 +17,9 @@ import nbformat
 import pytest
 import requests
 
+from helpers.__main__ import main
 from helpers.config import PROJECT, Config
 from helpers.data import collection
-from helpers.data import module as data
 from helpers.kaggle import build as kaggle_build
 from helpers.kaggle import inputs as kaggle
 from helpers.kaggle import packages, session
@@ -27,7 +27,6 @@ from helpers.kaggle.build import NOTEBOOKS, TRAINING, fetch_wheels, needed_files
 from helpers.kaggle.inputs import attached_wheels
 from helpers.kaggle.packages import install, missing_packages, normal
 from helpers.kaggle.session import prepare
-from helpers.sources import attached
 from helpers.sources.attached import attached_data, choose_data
 from helpers.sources.samples import find_samples
 from mlruns_tools.fixed_paths import fix_paths
@@ -161,7 +160,7 @@ def test_the_record_of_an_earlier_notebook_is_brought_once(
     work.mkdir()
     session.bring_record(work, tmp_path / "input")
     assert not list(work.iterdir())  # at home nothing is done
-    monkeypatch.setattr(kaggle, "on_kaggle", lambda: True)
+    monkeypatch.setattr(session, "on_kaggle", lambda: True)
     session.bring_record(work, tmp_path / "missing")
     assert not list(work.iterdir())
     session.bring_record(work, tmp_path / "input")
@@ -176,14 +175,14 @@ def test_the_record_of_an_earlier_notebook_is_brought_once(
 def test_attached_data_is_the_source_on_kaggle_unless_data_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(data, "on_kaggle", lambda: True)
-    monkeypatch.setattr(data, "choose_data", lambda: (tmp_path / "captchas", "these, since"))
+    monkeypatch.setattr(collection, "on_kaggle", lambda: True)
+    monkeypatch.setattr(collection, "choose_data", lambda: (tmp_path / "captchas", "these, since"))
     assert collection.find_source(Config()) == tmp_path / "captchas"
     assert "these, since" in capsys.readouterr().out
     assert collection.find_source(Config(data=tmp_path / "named")) == tmp_path / "named"
     assert collection.find_source(Config(data="synthetic:count=20")) == "synthetic:count=20"
-    monkeypatch.setattr(data, "choose_data", lambda: choose_data(tmp_path))
-    monkeypatch.setattr(data, "make_captchas", lambda folder, *_, **__: folder)
+    monkeypatch.setattr(collection, "choose_data", lambda: choose_data(tmp_path))
+    monkeypatch.setattr(collection, "make_captchas", lambda folder, *_, **__: folder)
     assert "synthetic" in collection.find_source(Config()).name
     assert "NO DATA SET IS ATTACHED" in capsys.readouterr().out
 
@@ -230,7 +229,7 @@ def test_the_image_and_the_pins_hold_all_that_the_notebooks_import() -> None:
     assert not image & pins
     owners = metadata.packages_distributions()
     files = {file for name in NOTEBOOKS for file in needed_files(name) if file.endswith(".py")}
-    files.remove("helpers/onnx_model.py")  # imported for `.onnx` files alone; it names the packages that it lacks
+    files.remove("helpers/reading/onnx.py")  # imported for `.onnx` files alone; it names the packages that it lacks
     trees = [ast.parse((PROJECT / file).read_text(encoding="utf-8")) for file in files]
     modules = {
         name.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
@@ -264,10 +263,11 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
         state.there |= dict(line.split()[0].split("==") for line in wanted) | state.spoil
         return SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(kaggle.subprocess, "run", run)
+    monkeypatch.setattr(packages.subprocess, "run", run)
     monkeypatch.setattr(packages, "installed", lambda: dict(state.there))
+    monkeypatch.setattr(session, "installed", lambda: dict(state.there))
     monkeypatch.setattr(packages, "needed_by", lambda lines: {"torch"})
-    monkeypatch.setattr(kaggle, "attached_wheels", lambda: [tmp_path])
+    monkeypatch.setattr(packages, "attached_wheels", lambda: [tmp_path])
     return state
 
 
@@ -285,7 +285,7 @@ def test_the_index_serves_what_attached_wheels_do_not(
     pip.sources = ["index"]
     install(["captcha==0.7.1"])
     assert len(pip.asked) == 2 and "from the index" in capsys.readouterr().out
-    monkeypatch.setattr(kaggle, "attached_wheels", list)
+    monkeypatch.setattr(packages, "attached_wheels", list)
     install(["rapidfuzz==3.14.6"])
     assert len(pip.asked) == 3 and "--no-index" not in pip.asked[2]
 
@@ -310,7 +310,7 @@ def test_an_installation_that_changes_or_lacks_a_package_is_an_error(
 
 def test_what_a_package_needs_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = ["Pillow>=9", "sql_parse<1,>=0.4", 'boto3; extra == "aws"', "importlib_metadata!=4.7,<9"]
-    monkeypatch.setattr(kaggle.metadata, "requires", lambda name: {"one": needs, "two": None}[name])
+    monkeypatch.setattr(packages.metadata, "requires", lambda name: {"one": needs, "two": None}[name])
     assert packages.needed_by(["one==1", "two==2"]) == {"pillow", "sql-parse", "importlib-metadata"}
 
 
@@ -329,9 +329,9 @@ def test_prepare_does_nothing_at_home(pip: SimpleNamespace, capsys: pytest.Captu
 def test_prepare_installs_what_is_missing_and_says_what_there_is(
     pip: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(kaggle, "on_kaggle", lambda: True)
+    monkeypatch.setattr(session, "on_kaggle", lambda: True)
     monkeypatch.setattr(session, "gpus", lambda: "Tesla T4, 15360 MiB; Tesla T4, 15360 MiB")
-    monkeypatch.setattr(attached, "choose_data", lambda: (tmp_path, "captchas: these"))
+    monkeypatch.setattr(session, "choose_data", lambda: (tmp_path, "captchas: these"))
     pip.there["captcha"] = "0.6"
     prepare()
     assert {name: pip.there[name] for name in PINS} == PINS | {"captcha": "0.6"}
@@ -366,16 +366,28 @@ def test_gpus_are_those_that_the_driver_tells(monkeypatch: pytest.MonkeyPatch, t
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The build, without wheels."""
     folder = tmp_path_factory.mktemp("built")
-    command = ["build", "--owner", "somebody", "--data", "another/captchas", "--to", str(folder), "--no-wheels"]
-    assert kaggle_build.main(command) == 0
+    command = [
+        "kaggle",
+        "build",
+        "--owner",
+        "somebody",
+        "--data",
+        "another/captchas",
+        "--to",
+        str(folder),
+        "--no-wheels",
+    ]
+    assert main(command) == 0
     return folder
 
 
 def carried(notebook: dict) -> dict[str, str]:
-    """{file: text} of the cells that write one."""
-    magic = f"%%writefile {kaggle_build.FOLDER}/"
-    found = [cell["source"].partition("\n") for cell in notebook["cells"] if cell["source"].startswith(magic)]
-    return {first.removeprefix(magic): text + "\n" for first, _, text in found}
+    """{file: text} of the cell that writes them."""
+    (code,) = [cell["source"] for cell in notebook["cells"] if cell["source"].startswith("CODE = ")]
+    held: dict[str, str] = {}
+    exec(code.rpartition("\nfrom pathlib import Path\n\nfor part")[0], held)
+    parts = [part.partition("\n") for part in held["CODE"].split(f"\n{kaggle_build.MARK}")[1:]]
+    return {name: text.strip("\n") + "\n" for name, _, text in parts}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -410,8 +422,8 @@ def test_imports_are_followed_to_their_end(name: str) -> None:
                 assert words[1] in modules or words[1] == "helpers.kaggle.build", f"{file}: {line}"
     assert not [file for file in files if file.startswith("tests/")] and kaggle_build.STAYS not in files
     assert len(files) == len(set(files))
-    assert ("helpers/training.py" in files) == (name != "mlflow_dashboard")
-    assert ("helpers/evaluation.py" in files) == (name == "evaluate")
+    assert ("helpers/training/trainer.py" in files) == (name != "mlflow_dashboard")
+    assert ("helpers/evaluation/trial.py" in files) == (name == "evaluate")
 
 
 def test_imports_of_every_form_are_seen() -> None:
@@ -433,18 +445,18 @@ def test_the_setup_cell_is_the_same_everywhere_and_finds_what_the_notebook_carri
     assert len(cells) == 1
     script = "from IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell()\n"
     script += f"for cell in {code!r}:\n    shell.run_cell(cell).raise_error()\n"
-    script += "shell.run_cell('print(kaggle.__file__)').raise_error()\n"
+    script += "shell.run_cell('print(session.__file__)').raise_error()\n"
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"IPYTHONDIR": str(tmp_path)}
     run = subprocess.run([sys.executable, "-"], input=script, cwd=tmp_path, env=bare, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1] == str(tmp_path / kaggle_build.FOLDER / "helpers" / "kaggle.py")
+    assert run.stdout.splitlines()[-1] == str(tmp_path / kaggle_build.FOLDER / "helpers" / "kaggle" / "session.py")
     for file in needed_files("mlflow_dashboard"):
         assert (tmp_path / kaggle_build.FOLDER / file).read_bytes() == (PROJECT / file).read_bytes()
 
 
 def test_the_setup_cell_says_what_is_missing(tmp_path: Path) -> None:
     notebook = nbformat.read(PROJECT / "notebooks" / "train_ctc.ipynb", as_version=4)
-    code = next(cell.source for cell in notebook.cells if "import kaggle" in cell.source)
+    code = next(cell.source for cell in notebook.cells if "session.prepare()" in cell.source)
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=bare, capture_output=True, text=True)
     assert run.returncode and "python -m helpers kaggle build" in run.stderr.splitlines()[-1]
@@ -483,7 +495,7 @@ def test_names_that_kaggle_would_refuse_are_refused(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        kaggle_build.main(["build", "--to", str(tmp_path / "built"), "--no-wheels", *arguments])
+        main(["kaggle", "build", "--to", str(tmp_path / "built"), "--no-wheels", *arguments])
     assert ended.value.code == 2 and "OWNER/SLUG" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
@@ -524,7 +536,7 @@ def test_wheels_are_fetched_once_and_others_removed(
 def test_a_build_without_the_index_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = SimpleNamespace(returncode=1, stderr="no network")
     monkeypatch.setattr(kaggle_build.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match="--no-wheels"):
+    with pytest.raises(OSError, match="--no-wheels"):
         fetch_wheels(tmp_path)
 
 

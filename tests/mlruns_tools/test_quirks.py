@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from helpers.config import Config
 from helpers.data.collection import collect
-from helpers.data.findings import Finding
+from helpers.data.finding import Finding
 from helpers.data.module import CaptchaData, load_data
 from helpers.pictures.opening import DataError
 from helpers.sources.names import SPLITS, relative_name

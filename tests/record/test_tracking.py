@@ -41,7 +41,7 @@ def test_a_run_holds_everything(journey, client) -> None:
     for name in (
         "model/model_weights.pth",
         "model/model.json",
-        "code/helpers/codec.py",
+        "code/helpers/models/codec.py",
         "code/notebooks/train_ctc.py",
         "data/splits.csv",
         "data/audit.json",

@@ -19,7 +19,6 @@ from helpers import experiment
 from helpers.config import PROJECT, Config
 from helpers.data.module import load_data
 from helpers.models.codec import CTCCodec
-from helpers.training import module as training
 from helpers.training import session, trainer
 from helpers.training.checkpoints import BEST, LAST, OWNER, Diverged
 from mlruns_tools.fixed_paths import PREFIX, Refused
@@ -199,7 +198,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_set_aside(
     config = Config()
     data = load_data(config)
     owner = json.loads((folder / "training.json").read_text())["id"]
-    found = training.ready(folder, trainer.build(config, data), owner)
+    found = trainer.ready(folder, trainer.build(config, data), owner)
     said = capsys.readouterr().out
     fault = re.escape(FAULTS[spoil]).replace(r"\.\*", ".*")
     assert all(re.search(f"{re.escape(str(folder / name))} {fault}", said) for name in names), said
@@ -219,7 +218,7 @@ def test_nothing_is_waited_at_in_place_of_a_checkpoint(stopped: Path, tmp_path, 
         make(folder / name)
     monkeypatch.setenv("CAPTCHA_WORK", str(tmp_path / "work"))
     config = Config()
-    assert training.ready(folder, trainer.build(config, load_data(config)), "") is None
+    assert trainer.ready(folder, trainer.build(config, load_data(config)), "") is None
     assert {f"{LAST}.aside1", f"{BEST}.aside1"} <= {path.name for path in folder.iterdir()}
 
 

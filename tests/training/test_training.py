@@ -15,7 +15,6 @@ from helpers.sources.names import Sample
 from helpers.text import metrics
 from helpers.text.spelling import Reading
 from helpers.training import callbacks, trainer
-from helpers.training import module as training
 from helpers.training.callbacks import EpochReport, RunningAverage
 from helpers.training.checkpoints import BEST, LAST
 from helpers.training.module import METRICS, LitOCR
@@ -297,7 +296,7 @@ def test_a_first_epoch_that_is_cut_short_is_kept(tmp_path, monkeypatch) -> None:
 def test_a_disk_nearly_full_ends_a_training(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("CAPTCHA_EPOCHS", "5")
     usage = type("usage", (), {"free": 2**26 + 1000})
-    monkeypatch.setattr(training.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(callbacks.shutil, "disk_usage", lambda _: usage)
     config, data = small(tmp_path, monkeypatch)
     assert len(fit(config, data).history) == 2  # when the first checkpoint, more than 500 bytes, has been written
     assert f"64 MiB are left on the disk of {config.work}" in capsys.readouterr().out
