@@ -19,6 +19,7 @@ from mlruns_tools.fixed_paths import Refused
 
 Options = argparse.Namespace
 MODEL = "a model folder, runs:/RUN_ID/model of the record under CAPTCHA_WORK, or an ONNX file"
+PROG = "captcha-ocr" if Path(sys.argv[0]).stem == "captcha-ocr" else "python -m helpers"
 OWNER = "YOUR-KAGGLE-NAME"  # stands where no owner is given
 
 
@@ -165,12 +166,12 @@ def _config(options: Options) -> Config:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m helpers", allow_abbrev=False, description="Captcha OCR: train, read, and look at captchas."
+        prog=PROG, allow_abbrev=False, description="Captcha OCR: train, read, and look at captchas."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, does: Callable[[Options], int], about: str, example: str, to: object = verbs) -> Callable:
-        epilog = f"example: python -m helpers {example}"
+        epilog = f"example: {PROG} {example}"
         made = to.add_parser(name, help=about, description=about, epilog=epilog, allow_abbrev=False)
         made.set_defaults(verb=does)
         return made.add_argument
