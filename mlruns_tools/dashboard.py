@@ -37,6 +37,7 @@ from mlruns_tools.fixed_paths import (
     write_marker,
 )
 from mlruns_tools.guard import Guarded
+from mlruns_tools.report import VIEW
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PATIENCE = 180  # seconds until the server must answer; an old database is upgraded in that time
 BLOCKED_PORTS = {2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080}  # by browsers
-VIEW = "?workflowType=machine_learning"  # without it MLflow opens its pages for language models
 SETTINGS = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of fifteen
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -13,10 +13,8 @@ import sqlite3
 import sys
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -55,43 +53,13 @@ from mlruns_tools.fixed_paths import (
     write_marker,
 )
 from mlruns_tools.pack import FULL, copy_files, files_below
+from mlruns_tools.report import Merged
 from mlruns_tools.schema import revision, upgrade_kept
 from mlruns_tools.transfer import Opened, Transfer, make_empty, open_source
 
 SERVER = re.compile(r"https?://", re.I)
 LOCK = f"{PREFIX}lock"  # the file that Windows locks
 HELD: set[int] = set()  # descriptors of the locks that this process has
-SHOWN = ("runs", "metrics", "logged models", "model versions", "traces", "files")
-
-
-@dataclass
-class Merged:
-    """What a merge did."""
-
-    target: Path | str  # the record's folder, or the server's address
-    brought: dict[str, str] = field(default_factory=dict)  # runs, {id: name}
-    left: dict[str, str] = field(default_factory=dict)  # runs that were there already
-    deleted: int = 0  # runs that are deleted in the source, and so are not brought
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # of the source: artifacts that are lost
-    begun: list[str] = field(default_factory=list)  # what is changed in the target by now
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.problems else 0
-
-    def __str__(self) -> str:
-        lines = [f"Target: {self.target}"]
-        lines += [f"brought {run} {name}" for run, name in self.brought.items()]
-        lines += [f"{len(self.left)} run(s) were there already and are left alone"] if self.left else []
-        lines += [f"{self.deleted} deleted run(s) of the source are not brought"] if self.deleted else []
-        lines += ["Brought: " + ", ".join(f"{self.counts[name]} {name}" for name in SHOWN)]
-        lines += self.notes
-        lines += (
-            [f"PROBLEMS: {len(self.problems)}", *(f"  {problem}" for problem in self.problems)] if self.problems else []
-        )
-        return "\n".join(map(shown, lines))
 
 
 def merge(source: Path | str, target: Path | str, experiment: str | None = None, deleted: bool = False) -> Merged:

@@ -14,7 +14,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from helpers.config import PROJECT
-from mlruns_tools.dashboard import VIEW, open_dashboard
+from mlruns_tools.dashboard import open_dashboard
+from mlruns_tools.report import VIEW
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -20,7 +20,7 @@ from helpers.kaggle.packages import REQUIREMENTS, WHEELS, exactly, pins
 TRAINING = ("train_ctc", "train_resnet18")
 NOTEBOOKS = (*TRAINING, "evaluate", "mlflow_dashboard")
 PACKAGES = ("helpers", "mlruns_tools")
-STAYS = "helpers/kaggle/build.py"  # of no use in a session
+STAYS = ("helpers/kaggle/build.py", "mlruns_tools/push.py")  # of no use in a session
 WINGS = ("models", "pictures", "reading", "text")
 FOLDER = "captcha-ocr"  # where the notebook writes the files it carries; the setup cell looks there
 PYTHONS = ("312", "313")  # of Kaggle's image today and soon
@@ -116,7 +116,7 @@ def needed_files(name: str) -> list[str]:
     found, ahead = set(), [script]
     while ahead:
         file = ahead.pop()
-        if file not in found and file != STAYS and (PROJECT / file).is_file():
+        if file not in found and file not in STAYS and (PROJECT / file).is_file():
             found.add(file)
             ahead += imported((PROJECT / file).read_text(encoding="utf-8"))
     if "helpers/reading/serving.py" in found:  # which copies the wings that read beside each model

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from requests import HTTPError, RequestException
 
 from helpers.output import cause
-from mlruns_tools.push import hurried
+from mlruns_tools.server import hurried
 
 SAID = [
     "params",

@@ -13,7 +13,7 @@ from helpers.config import Config
 from mlruns_tools.dashboard import store_uri as tracking_uri
 from mlruns_tools.fixed_paths import DATABASE, Refused
 from mlruns_tools.guard import Guarded
-from mlruns_tools.push import link_to, open_experiment, server_client
+from mlruns_tools.server import link_to, open_experiment, server_client
 
 SERVER = "MLFLOW_TRACKING_URI"  # the variable by which MLflow's own tools find a server
 

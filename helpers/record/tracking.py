@@ -33,7 +33,7 @@ from mlruns_tools.dashboard import quieten
 from mlruns_tools.dashboard import store_uri as tracking_uri
 from mlruns_tools.fixed_paths import DATABASE, Refused, quoted, write_marker
 from mlruns_tools.pack import pack
-from mlruns_tools.push import link_to, open_experiment, server_client
+from mlruns_tools.server import link_to, open_experiment, server_client
 
 SESSION = "captcha-ocr.session"  # the tag that says which training a run belongs to
 
