@@ -57,11 +57,6 @@ def record_link(config: Config) -> str | None:
     return link_to(server, open_experiment(server_client(server), config.experiment))
 
 
-def best_run(config: Config, metric: str = "val_exact") -> Run | None:
-    """The finished run with the highest validation metric in the record, or None where there is none."""
-    return next(iter(finished_runs(config, metric)), None)
-
-
 def finished_runs(config: Config, metric: str = "val_exact") -> list[Run]:
     """The finished runs of the record, from the highest validation metric on, newer ones first where it is the same."""
     server = tracking_server(config)

@@ -12,11 +12,6 @@ from helpers.sources.tables import is_table_of_captchas
 HOW_TO_CHOOSE = "CAPTCHA_DATA or Config(data=...) names another"
 
 
-def attached_data(folder: Path = INPUT) -> Path | None:
-    """The attached captchas: a data set's folder, or the table or zip in it; None where there are none."""
-    return choose_data(folder)[0]
-
-
 def choose_data(folder: Path = INPUT) -> tuple[Path | None, str]:
     """(the attached captchas or None, a sentence that says why these and how to choose others).
 

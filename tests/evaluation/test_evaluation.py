@@ -24,7 +24,7 @@ from helpers.output import SPLIT_LIST
 from helpers.pictures.decoding import digest
 from helpers.pictures.opening import DataError
 from helpers.plots import readings as plots
-from helpers.record.runs import best_run
+from helpers.record.runs import finished_runs
 from helpers.record.tracking import track
 from helpers.sources.names import Sample
 from helpers.synthetic.captchas import Synthetic
@@ -320,7 +320,7 @@ def test_texts_are_found_as_the_training_found_them(record: Runs, source: Path, 
     run_id = record("best", source, 0.75)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("helpers.evaluation.trial.finished_runs", lambda _: [run])
-        run = best_run(Config())
+        run = next(iter(finished_runs(Config())), None)
         run.data.params.update(label_pattern=r"(.+)-\d", case="lower")
         new = tmp_path / "new"
         write(new / "NEW22-0.png")

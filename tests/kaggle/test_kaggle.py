@@ -27,7 +27,7 @@ from helpers.kaggle.build import NOTEBOOKS, TRAINING, fetch_wheels, needed_files
 from helpers.kaggle.inputs import attached_wheels
 from helpers.kaggle.packages import install, missing_packages, normal
 from helpers.kaggle.session import prepare
-from helpers.sources.attached import attached_data, choose_data
+from helpers.sources.attached import choose_data
 from helpers.sources.samples import find_samples
 from mlruns_tools.fixed_paths import fix_paths
 from tests import captchas
@@ -49,7 +49,7 @@ def touch(path: Path) -> Path:
 def test_attached_data_is_found(tmp_path: Path, layout: str, inside: str, name: str) -> None:
     touch(tmp_path / layout / "README.txt")
     touch(tmp_path / layout / inside / name)
-    assert attached_data(tmp_path) == tmp_path / layout
+    assert choose_data(tmp_path)[0] == tmp_path / layout
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -57,14 +57,14 @@ def test_attached_data_is_found(tmp_path: Path, layout: str, inside: str, name: 
 def test_the_projects_own_copy_is_passed_over(tmp_path: Path, layout: str, own: str) -> None:
     touch(tmp_path / own / "helpers" / "config.py")
     touch(tmp_path / own / "assets" / "figure.png")
-    assert attached_data(tmp_path) is None
+    assert choose_data(tmp_path)[0] is None
     touch(tmp_path / layout / "AB12.png")
-    assert attached_data(tmp_path) == tmp_path / layout
+    assert choose_data(tmp_path)[0] == tmp_path / layout
 
 
 def test_what_holds_no_captchas_is_passed_over(tmp_path: Path) -> None:
     assert choose_data(tmp_path / "missing") == choose_data(tmp_path)
-    assert attached_data(tmp_path) is None and "NO DATA SET IS ATTACHED" in choose_data(tmp_path)[1]
+    assert choose_data(tmp_path)[0] is None and "NO DATA SET IS ATTACHED" in choose_data(tmp_path)[1]
     touch(tmp_path / "stray.png")
     captchas.table(tmp_path / "a-table" / "rows.csv", [("0001.png", "0001")])
     touch(tmp_path / "datasets" / "somebody" / "a-model" / "weights.pth")
@@ -76,27 +76,27 @@ def test_what_holds_no_captchas_is_passed_over(tmp_path: Path) -> None:
     chosen, why = choose_data(tmp_path)
     assert chosen is None and "a-model" in why and "synthetic" in why
     touch(tmp_path / "captchas" / "AB12.png")
-    assert attached_data(tmp_path) == tmp_path / "captchas"
+    assert choose_data(tmp_path)[0] == tmp_path / "captchas"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_table_of_the_pictures_is_taken(tmp_path: Path, layout: str) -> None:
     folder = captchas.write_all(tmp_path / layout / "pictures", range(3)).parent
     captchas.table(folder / "counts.csv", [("3", "png")], ("count", "kind"))
-    assert attached_data(tmp_path) == folder
+    assert choose_data(tmp_path)[0] == folder
     rows = [(f"pictures/{gray:04d}.png", f"AB{gray}") for gray in range(3)]
     table = captchas.table(folder / "labels.csv", rows)
     chosen, why = choose_data(tmp_path)
     assert chosen == table and "table" in why
     assert [sample.text for sample in find_samples(chosen)] == ["AB0", "AB1", "AB2"]
     captchas.table(folder / "other.csv", rows, ("Filename", "Text"))
-    assert attached_data(tmp_path) == folder  # of two, neither
+    assert choose_data(tmp_path)[0] == folder  # of two, neither
 
 
 def test_a_table_that_does_not_lie_above_the_pictures_is_not_taken(tmp_path: Path) -> None:
     captchas.write_all(tmp_path / "set" / "pictures", range(3))
     captchas.table(tmp_path / "set" / "tables" / "labels.csv", [("0001.png", "AB")])
-    assert attached_data(tmp_path) == tmp_path / "set"
+    assert choose_data(tmp_path)[0] == tmp_path / "set"
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -107,7 +107,7 @@ def test_pictures_in_a_zip_are_found(tmp_path: Path, labelled: bool) -> None:
     archive = tmp_path / "input" / "captchas" / "all.zip"
     archive.parent.mkdir(parents=True)
     captchas.pack(folder, archive)
-    chosen = attached_data(tmp_path / "input")
+    chosen = choose_data(tmp_path / "input")[0]
     assert chosen == (archive / "labels.csv" if labelled else archive)
     assert [sample.text for sample in find_samples(chosen)] == [f"AB{n}" if labelled else f"000{n}" for n in range(3)]
 
@@ -137,11 +137,11 @@ def test_a_look_into_a_data_set_is_bounded(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(kaggle, "FOLDERS", 3)
     listed = []
     monkeypatch.setattr(kaggle.os, "scandir", lambda place, real=os.scandir: listed.append(place) or real(place))
-    assert attached_data(tmp_path) == tmp_path / "captchas"
+    assert choose_data(tmp_path)[0] == tmp_path / "captchas"
     inside = [place for place in listed if Path(place) != tmp_path]
     assert len(inside) == 1 + 3 + 3 and len(list(kaggle.files_of(tmp_path / "captchas"))) == 3 * 20
     monkeypatch.setattr(kaggle, "LEVELS", 2)
-    assert attached_data(tmp_path) is None
+    assert choose_data(tmp_path)[0] is None
 
 
 @pytest.fixture

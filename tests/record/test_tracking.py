@@ -17,7 +17,7 @@ from sqlalchemy.orm import loading
 from helpers.config import PROJECT, Config
 from helpers.evaluation.trial import judge
 from helpers.experiment import pack_record
-from helpers.record.runs import best_run, record_folder
+from helpers.record.runs import finished_runs, record_folder
 from helpers.record.tracking import track, tracking_uri
 from helpers.text import metrics
 from mlruns_tools.fixed_paths import Refused, fix_paths
@@ -178,7 +178,7 @@ def test_a_tracking_uri_that_names_no_server_is_an_error(uri: str, journey, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for use in (
         lambda: track(journey[0], "x").__enter__(),
-        lambda: best_run(journey[0]),
+        lambda: next(iter(finished_runs(journey[0])), None),
         lambda: pack_record(journey[0]),
     ):
         with pytest.raises(ValueError, match=r"is no server's address.*Unset it.*CAPTCHA_WORK"):
@@ -188,7 +188,7 @@ def test_a_tracking_uri_that_names_no_server_is_an_error(uri: str, journey, monk
 def test_a_tracking_uri_may_name_the_record_itself(journey, monkeypatch) -> None:
     """As MLflow's own `set_tracking_uri` leaves it in the environment."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(record_folder(journey[0])))
-    assert best_run(journey[0]).info.run_id == journey[2].run_id
+    assert next(iter(finished_runs(journey[0])), None).info.run_id == journey[2].run_id
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no such host:5000", "https://nobody.invalid"])
