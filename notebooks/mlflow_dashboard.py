@@ -25,7 +25,7 @@
 # %%
 import glob, sys
 
-places = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob.glob("/kaggle/input/**/helpers/..", recursive=True)]
+places = [sys.path[0] + "/..", ".", "..", "captcha-ocr", *glob.glob("/kaggle/input/**/helpers/..", recursive=True)]
 sys.path[:0] = [p for p in places if glob.glob(p + "/helpers")] or sys.exit("see `python -m helpers kaggle build`")
 from helpers.kaggle import session
 
@@ -65,6 +65,7 @@ source = tools.chosen_record(arguments.source, config.work / "mlruns")
 # %%
 report = tools.repair_if_needed(source, arguments.maps)
 print(tools.brief(report))
+assert not tools.repair_if_needed(report.source, arguments.maps).changed
 
 # %%
 dashboard = None

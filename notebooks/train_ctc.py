@@ -24,7 +24,7 @@
 # %%
 import glob, sys
 
-places = [f"{sys.path[0] or '.'}/..", ".", "captcha-ocr", *glob.glob("/kaggle/input/**/helpers/..", recursive=True)]
+places = [sys.path[0] + "/..", ".", "..", "captcha-ocr", *glob.glob("/kaggle/input/**/helpers/..", recursive=True)]
 sys.path[:0] = [p for p in places if glob.glob(p + "/helpers")] or sys.exit("see `python -m helpers kaggle build`")
 from helpers.kaggle import session
 

@@ -96,7 +96,7 @@ def shows(source: str) -> bool:
     """Whether a cell leaves something to see: it prints, or ends in an expression. Setup shows nothing at home."""
     tree = ast.parse(source)
     prints = any(isinstance(node, ast.Call) and ast.unparse(node.func) == "print" for node in ast.walk(tree))
-    return (prints or isinstance(tree.body[-1], ast.Expr)) and "kaggle.prepare()" not in source
+    return (prints or isinstance(tree.body[-1], ast.Expr)) and "session.prepare()" not in source
 
 
 # --- the refresh -----------------------------------------------------------------------------------------------------

@@ -147,7 +147,9 @@ def make_servable(folder: Path) -> Path:
         code.mkdir()
         for name in READING:
             copy = (
-                shutil.copy if name.endswith(".py") else partial(shutil.copytree, ignore=ignore_patterns("__pycache__"))
+                shutil.copy
+                if name.endswith(".py")
+                else partial(shutil.copytree, ignore=ignore_patterns("__pycache__", "*.md"))
             )
             copy(PROJECT / "helpers" / name, code / name)
         (entry := Path(scratch, "serve.py")).write_text(MODEL_CODE, encoding="utf-8")
