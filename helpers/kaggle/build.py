@@ -6,6 +6,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from helpers import DOOR
-from helpers.config import PROJECT
+from helpers.config import PRETRAINED, PROJECT
 from helpers.kaggle.packages import REQUIREMENTS, WHEELS, exactly, pins
 
 TRAINING = ("train_ctc", "train_resnet18")
@@ -31,26 +32,9 @@ The cell below writes it to `{FOLDER}/`, so that the notebook needs nothing besi
 in which captchas pass them. Read them if you like, or go on to *Setup*."""
 MARK, QUOTES = "#===== ", 3 * chr(39)  # before the name of each file; around all of them
 ORDER = (
-    "config",
-    "output",
-    "__init__",
-    "pictures",
-    "text",
-    "synthetic",
-    "models",
-    "record",
-    "kaggle",
-    "sources",
-    "data",
+    "config output __init__ pictures text synthetic models record kaggle sources data reading evaluation plots training"
 )
-ORDER += (
-    "reading",
-    "evaluation",
-    "plots",
-    "training",
-    "experiment",
-    "lessons",
-)  # the data flow, as the wings stand in it
+ORDER = [*ORDER.split(), "experiment", "lessons"]  # the data flow, as the wings stand in it
 WRITER = f"""
 from pathlib import Path
 
@@ -73,6 +57,8 @@ def build(owner: str, data: Sequence[str], to: Path, offline: bool = False, whee
     folders = []
     if wheels:  # first: where there is no network nothing is changed
         fetch_wheels(to / "offline-wheels")
+        for file in sorted(PRETRAINED.glob("*/model*")):  # flat, as a data set's folders are not uploaded
+            shutil.copyfile(file, to / "offline-wheels" / f"{file.parent.name}-{file.name}")
     for name in NOTEBOOKS:
         folders.append(folder := to / name)
         folder.mkdir(parents=True, exist_ok=True)

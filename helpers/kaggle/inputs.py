@@ -45,6 +45,12 @@ def attached_wheels(folder: Path = INPUT) -> list[Path]:
     return sorted({file.parent for mount in mounts(folder) for file in files_of(mount) if file.suffix == ".whl"})
 
 
+def attached_file(name: str, folder: Path = INPUT) -> Path | None:
+    """The first attached file of that name; None where there is none, as at home."""
+    found = (file for mount in mounts(folder) for file in files_of(mount) if file.name == name)
+    return next(found, None)
+
+
 def earlier_records(folder: Path = INPUT) -> list[Path]:
     """The `mlruns.zip` of earlier trainings that are attached: outputs of notebooks, and data sets made of them."""
     places = [*folder.glob("notebooks/*/*"), *mounts(folder)]

@@ -604,7 +604,8 @@ def test_kaggles_command_line_creates_the_data_set(
     run("datasets", "create", "-p", folder)
     assert "is being created" in capsys.readouterr().out
     names = [request["name"] for what, request in sent if what == "StartBlobUpload"]
-    assert sorted(names) == sorted(path.name for path in folder.glob("*.whl")) and len(names) == 3
+    brought = [path.name for path in [*folder.glob("*.whl"), *folder.glob("conv_ctc-*")]]
+    assert sorted(names) == sorted(brought) and len(names) == 3 + 2
     what, request = sent[-1]
-    assert what == "CreateDataset" and len(request["files"]) == 3 and request["isPrivate"] is True
+    assert what == "CreateDataset" and len(request["files"]) == 5 and request["isPrivate"] is True
     assert (request["ownerSlug"], request["slug"]) == ("somebody", packages.WHEELS)

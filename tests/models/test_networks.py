@@ -1,5 +1,6 @@
 """The architectures: the shapes that their comments state, position kept, every parameter trained."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -11,6 +12,7 @@ from torchvision.models import ResNet18_Weights
 from torchvision.models import resnet18 as torchvision_resnet18
 
 from helpers.config import Config
+from helpers.kaggle.inputs import attached_file
 from helpers.models import networks
 from helpers.models import weights as model
 from helpers.models.codec import CTCCodec, FixedLengthCodec
@@ -245,6 +247,20 @@ def test_pretrained_weights_that_are_not_here_are_named(tmp_path: Path, monkeypa
     monkeypatch.setattr(model, "PRETRAINED", tmp_path / "pretrained")
     with pytest.raises(ValueError, match=f"In {tmp_path}.* are none: copy the project's there"):
         make_network(RECIPES["conv_ctc"], CTCCodec("ABCD"), pretrained=True)
+
+
+def test_pretrained_weights_come_with_kaggles_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = model.PRETRAINED / "conv_ctc"
+    attached = tmp_path / "captcha-ocr-offline-wheels"
+    attached.mkdir()
+    for file in here.iterdir():
+        shutil.copy(file, attached / f"conv_ctc-{file.name}")
+    monkeypatch.setattr(model, "PRETRAINED", tmp_path / "none")
+    monkeypatch.setattr(model, "attached_file", lambda name: attached_file(name, tmp_path))
+    made = make_network(RECIPES["conv_ctc"], CTCCodec("7A"), pretrained=True)
+    monkeypatch.undo()
+    known = make_network(RECIPES["conv_ctc"], CTCCodec("7A"), pretrained=True)
+    assert all(torch.equal(a, b) for a, b in zip(made.state_dict().values(), known.state_dict().values(), strict=True))
 
 
 def test_pretrained_heads_are_taken_over_by_character(capsys: pytest.CaptureFixture[str]) -> None:
