@@ -31,10 +31,8 @@ HEADING = f"""## The code that this notebook runs
 The cell below writes it to `{FOLDER}/`, so that the notebook needs nothing beside it: the files of the project, in the order
 in which captchas pass them. Read them if you like, or go on to *Setup*."""
 MARK, QUOTES = "#===== ", 3 * chr(39)  # before the name of each file; around all of them
-ORDER = (
-    "config output __init__ pictures text synthetic models record kaggle sources data reading evaluation plots training"
-)
-ORDER = [*ORDER.split(), "experiment", "lessons"]  # the data flow, as the wings stand in it
+FLOW = "config output __init__ pictures text synthetic models record kaggle sources data reading evaluation plots"
+ORDER = [*FLOW.split(), "training", "experiment", "lessons"]  # in which captchas pass the wings
 WRITER = f"""
 from pathlib import Path
 
