@@ -16,11 +16,11 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from helpers.config import Config, on_kaggle
 from helpers.data.module import CaptchaData
-from helpers.models.weights import make_network
 from helpers.output import shown
 from helpers.training.callbacks import EpochReport, Limits, RunningAverage
 from helpers.training.checkpoints import BEST, Checkpoints, ready
 from helpers.training.module import LitOCR
+from helpers.training.pretrained import make_network
 
 KAGGLE_HOURS = 11  # of training, of the 12 that a session may last
 

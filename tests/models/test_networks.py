@@ -14,15 +14,16 @@ from torchvision.models import resnet18 as torchvision_resnet18
 from helpers.config import Config
 from helpers.kaggle.inputs import attached_file
 from helpers.models import networks
-from helpers.models import weights as model
 from helpers.models.codec import CTCCodec, FixedLengthCodec
 from helpers.models.networks import CNNGRU, Contrast, ConvCTC, DeepConvCTC, ResNet18, TallConvCTC
 from helpers.models.recipes import RECIPES, get_recipe, small_size
-from helpers.models.weights import load_network, make_network
+from helpers.models.weights import load_network
 from helpers.reading.reader import Reader
 from helpers.synthetic.captchas import Synthetic
 from helpers.text.description import Description
 from helpers.text.metrics import exact_match
+from helpers.training import pretrained as model
+from helpers.training.pretrained import make_network
 
 
 @pytest.fixture(autouse=True)

@@ -171,6 +171,20 @@ def test_what_a_model_folder_holds(journey, tmp_path) -> None:
     assert (folder / "requirements.txt").read_text().splitlines() == REQUIRED
 
 
+def test_what_travels_imports_nothing_that_stays() -> None:
+    """But for what only a `runs:/` address needs."""
+    lines = {
+        line for file in travelling() for line in (PROJECT / "helpers" / file).read_text(encoding="utf-8").splitlines()
+    }
+    named = {line.split()[1].removeprefix("helpers.") for line in lines if line.strip().startswith("from helpers.")}
+    missing = {
+        name
+        for name in named
+        if not {f"{name.replace('.', '/')}{end}" for end in (".py", "/__init__.py")} & travelling()
+    }
+    assert missing == {"record.runs"}
+
+
 def test_what_reading_requires_is_what_the_project_requires() -> None:
     assert set(REQUIRED) <= set((PROJECT / "requirements.txt").read_text().splitlines())
 
