@@ -71,10 +71,13 @@ def train(options: Options) -> int:
 
     data = load_data(config)
     print(data.audit, data, sep="\n")
-    result = experiment.train(config, data)
+    try:
+        result = experiment.train(config, data)
+    except (OSError, ValueError) as error:  # no refusal any more, which would be status 2: something was done
+        raise RuntimeError("the training ended early; its record is in the work folder") from error
     print(result.score, result.calibration, sep="\n")
     experiment.pack_record(config)
-    print(f"read with the model: python -m helpers read IMAGE_OR_FOLDER --model {result.model}")
+    print(f"read with the model: {PROG} read IMAGE_OR_FOLDER --model {result.model}")
     return 0
 
 
@@ -158,7 +161,7 @@ def kaggle_build(options: Options) -> int:
 
 
 def _config(options: Options) -> Config:
-    """The settings that were given as options; `CAPTCHA_...` variables win over none of them."""
+    """The settings that were given as options; a `CAPTCHA_...` variable wins over each, as everywhere."""
     names = {field.name for field in fields(Config)}
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     return Config.parse(given)
